@@ -1,0 +1,137 @@
+//! The one place that reads a caller's key, wherever its dialect puts it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::HeaderMap;
+
+/// A key as the caller sent it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential(String);
+
+/// One request carried two different keys: which of them counts must not be a matter of order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the request carries more than one credential")]
+pub struct Ambiguous;
+
+/// Headers that carry a key as they are. `Authorization` and `?key=` are read apart.
+const KEY_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
+
+/// Headers never passed on to a provider as the caller sent them.
+pub const CREDENTIAL_HEADERS: [&str; 4] =
+    ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
+
+impl Credential {
+    /// The caller's key: `Authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key`, `?key=`.
+    /// The same key in two places is one key.
+    pub fn find(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Self>, Ambiguous> {
+        let bearer = headers.get_all(http::header::AUTHORIZATION).into_iter().filter_map(bearer);
+        let plain = KEY_HEADERS.iter().flat_map(|name| headers.get_all(*name));
+        let plain = plain.filter_map(|value| value.to_str().ok()).map(str::trim).map(Cow::Borrowed);
+        let query = query.into_iter().flat_map(keys_in_query);
+        let mut found: Option<Cow<'_, str>> = None;
+        for key in bearer.map(Cow::Borrowed).chain(plain).chain(query) {
+            match &found {
+                _ if key.is_empty() => {}
+                None => found = Some(key),
+                Some(first) if *first == key => {}
+                Some(_) => return Err(Ambiguous),
+            }
+        }
+        Ok(found.map(|key| Self(key.into_owned())))
+    }
+
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// `query` without its `key=` members; `None` when nothing is left.
+pub fn without_keys(query: &str) -> Option<String> {
+    let rest: Vec<&str> = query.split('&').filter(|member| !is_key(member)).collect();
+    Some(rest.join("&")).filter(|rest| !rest.is_empty())
+}
+
+/// The token of a `Bearer` header; the scheme's name is case-insensitive (RFC 9110 §11.1).
+fn bearer(value: &http::HeaderValue) -> Option<&str> {
+    let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn keys_in_query(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    query.split('&').filter(|member| is_key(member)).filter_map(|member| {
+        let (_, value) = member.split_once('=')?;
+        Some(percent_decoded(value))
+    })
+}
+
+fn is_key(member: &str) -> bool {
+    member == "key" || member.starts_with("key=")
+}
+
+/// `%41` is `A` and `+` a space; what is not valid stays as it is.
+pub fn percent_decoded(text: &str) -> Cow<'_, str> {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(headers: &[(&str, &str)], query: Option<&str>) -> Result<Option<String>, Ambiguous> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+            map.append(name, value.parse().unwrap());
+        }
+        Ok(Credential::find(&map, query)?.map(|key| key.0))
+    }
+
+    #[test]
+    fn every_place_is_read() {
+        for header in [
+            ("authorization", "Bearer k"),
+            ("authorization", "bearer  k"),
+            ("x-api-key", "k"),
+            ("api-key", "k"),
+            ("x-goog-api-key", "k"),
+        ] {
+            assert_eq!(find(&[header], None), Ok(Some("k".to_owned())), "{header:?}");
+        }
+        assert_eq!(find(&[], Some("a=b&key=k%2d1")), Ok(Some("k-1".to_owned())));
+    }
+
+    #[test]
+    fn two_different_keys_are_refused_and_the_same_twice_is_one() {
+        assert_eq!(
+            find(&[("authorization", "Bearer a"), ("x-api-key", "b")], None),
+            Err(Ambiguous)
+        );
+        assert_eq!(find(&[("authorization", "Bearer a")], Some("key=b")), Err(Ambiguous));
+        assert_eq!(
+            find(&[("authorization", "Bearer a"), ("authorization", "Bearer b")], None),
+            Err(Ambiguous)
+        );
+        let same = find(&[("authorization", "Bearer a"), ("x-api-key", "a")], None);
+        assert_eq!(same, Ok(Some("a".to_owned())));
+    }
+
+    #[test]
+    fn an_empty_key_is_none() {
+        assert_eq!(find(&[("authorization", "Bearer ")], Some("key=")), Ok(None));
+        assert_eq!(find(&[("authorization", "Basic abc")], None), Ok(None));
+    }
+
+    #[test]
+    fn a_key_in_the_query_is_not_passed_on() {
+        assert_eq!(without_keys("key=k"), None);
+        assert_eq!(without_keys("a=1&key=k&b=2").as_deref(), Some("a=1&b=2"));
+        assert_eq!(without_keys("monkey=1").as_deref(), Some("monkey=1"));
+    }
+}

@@ -1,0 +1,11 @@
+//! Who calls, and may they.
+
+mod credential;
+mod keyring;
+mod principal;
+
+pub use self::credential::{
+    Ambiguous, CREDENTIAL_HEADERS, Credential, percent_decoded, without_keys,
+};
+pub use self::keyring::Keyring;
+pub use self::principal::Principal;

@@ -1,0 +1,42 @@
+//! `forebay check`: every mistake of a configuration, with its place and a hint.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::complain;
+use crate::config::{Config, Problems, Source, load};
+use crate::snapshot::Snapshot;
+
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Arguments {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = "forebay.yaml")]
+    config: PathBuf,
+}
+
+pub fn check(arguments: &Arguments) -> ExitCode {
+    let Some(config) = read(&arguments.config) else { return ExitCode::from(2) };
+    // What only shows when it is put together: files, headers.
+    if let Err(error) = Snapshot::compile(config) {
+        complain(format_args!("{}: error: {error}", arguments.config.display()));
+        return ExitCode::from(2);
+    }
+    complain(format_args!("{}: fine", arguments.config.display()));
+    ExitCode::SUCCESS
+}
+
+/// Reads a configuration and prints what is wrong with it; `None` when it cannot be used.
+pub fn read(path: &Path) -> Option<Config> {
+    let source = Source::read(path)
+        .map_err(|error| complain(format_args!("cannot read {}: {error}", path.display())))
+        .ok()?;
+    let (config, problems) = match load(&source) {
+        Ok((config, warnings)) => (Some(config), warnings),
+        Err(problems) => (None, problems),
+    };
+    if !problems.is_empty() {
+        complain(Problems::new(Some(path), problems));
+    }
+    config
+}

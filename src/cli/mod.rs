@@ -1,0 +1,68 @@
+//! The command line: one file per subcommand.
+
+mod check;
+mod mock;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// A gateway in front of LLM servers.
+#[derive(Parser)]
+#[command(
+    name = "forebay",
+    version,
+    about,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: run::Arguments,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve (what is done without a subcommand)
+    Run(run::Arguments),
+    /// Validate a configuration: every mistake, with its place and a hint
+    Check(check::Arguments),
+    /// A stand-in LLM server, for trying things out and for tests
+    Mock(mock::Arguments),
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+/// Reads the arguments and does what they say. Exit codes: 0 fine, 1 failed, 2 wrong usage or
+/// configuration.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log();
+    match arguments.command.unwrap_or(Command::Run(arguments.run)) {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Mock(arguments) => mock::mock(&arguments),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "forebay", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// `RUST_LOG` as usual, but never below info: pingora's debug lines print request headers, and with
+/// them keys.
+fn start_log() {
+    let environment = env_logger::Env::default().default_filter_or("warn,forebay=info");
+    env_logger::Builder::from_env(environment).init();
+    log::set_max_level(log::max_level().min(log::LevelFilter::Info));
+}
+
+/// Says what is wrong, on standard error.
+#[expect(clippy::print_stderr, reason = "this is where the command line talks")]
+fn complain(what: impl std::fmt::Display) {
+    eprintln!("{what}");
+}

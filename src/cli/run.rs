@@ -1,0 +1,83 @@
+//! `forebay run`: serve.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use log::{info, warn};
+
+use super::check::read;
+use super::complain;
+use crate::config::{Config, Secret, Url};
+use crate::server;
+
+/// Where a configuration is looked for when none is named.
+const PLACES: [&str; 2] = ["forebay.yaml", "/etc/forebay/forebay.yaml"];
+/// The upstream of `-a` when none is named.
+const OPENAI: &str = "https://api.openai.com/v1";
+
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Arguments {
+    /// The configuration [default: ./forebay.yaml, then /etc/forebay/forebay.yaml]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["api_key", "port", "upstream"])]
+    config: Option<PathBuf>,
+    /// Go to the background
+    #[arg(short, long)]
+    daemon: bool,
+    /// Take the sockets over from a running server
+    #[arg(short, long)]
+    upgrade: bool,
+    /// Only test the configuration
+    #[arg(short, long)]
+    test: bool,
+    /// Front one upstream with this key, without a configuration; a caller's own key goes first
+    #[arg(short, long, value_name = "KEY", env = "FOREBAY_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// The port for that, on loopback
+    #[arg(short, long)]
+    port: Option<u16>,
+    /// The upstream for that [default: OpenAI]
+    #[arg(long, value_name = "URL")]
+    upstream: Option<Url>,
+}
+
+pub fn run(arguments: Arguments) -> ExitCode {
+    let Some(config) = configuration(&arguments) else { return ExitCode::from(2) };
+    if arguments.test {
+        return ExitCode::SUCCESS;
+    }
+    let options = server::Options { daemon: arguments.daemon, upgrade: arguments.upgrade };
+    match server::run(config, options) {
+        Ok(never) => match never {},
+        Err(error) => {
+            complain(format_args!("cannot start: {error}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What to serve; `None` when that has been said to be wrong.
+fn configuration(arguments: &Arguments) -> Option<Config> {
+    let found = || PLACES.iter().map(Path::new).find(|path| path.exists()).map(Path::to_owned);
+    if arguments.port.is_some() || arguments.upstream.is_some() {
+        return single(arguments);
+    }
+    if let Some(path) = arguments.config.clone().or_else(found) {
+        return read(&path);
+    }
+    if arguments.api_key.is_some() {
+        return single(arguments);
+    }
+    warn!("no configuration: serving the built-in model `mock`; see `forebay run --help`");
+    Some(Config::zero())
+}
+
+fn single(arguments: &Arguments) -> Option<Config> {
+    let upstream = match &arguments.upstream {
+        Some(url) => url.clone(),
+        None => OPENAI.parse().ok()?,
+    };
+    info!("in front of {upstream}");
+    let key = arguments.api_key.clone().map(Secret::new);
+    Some(Config::single(upstream, key, arguments.port.unwrap_or(8080)))
+}

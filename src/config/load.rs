@@ -1,0 +1,94 @@
+//! From text to a checked configuration.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::findings::Findings;
+use super::names::Noun;
+use super::overrides::Overrides;
+use super::read::{Section, Value};
+use super::tree::Node;
+use super::{
+    Admin, Config, Cors, Key, Limits, Listen, Metrics, Model, Privacy, Problem, Provider, Retry,
+    Source, Timeouts, check, expand, pingora, tree, unbuilt,
+};
+
+/// Parses, expands and checks a configuration; every mistake is found in one run.
+///
+/// A configuration that can be used comes with its warnings, sorted by place.
+///
+/// # Errors
+///
+/// One that cannot be used comes back as all its problems, sorted by place.
+pub fn load(source: &Source) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
+    let (overrides, problems) = Overrides::read(&source.environment);
+    let findings = Findings::new(overrides, problems);
+    let config = tree::parse(&source.text, &findings).and_then(|mut tree| {
+        expand::expand(&mut tree, &source.environment, &findings);
+        tree.report_duplicates(&findings);
+        let config = read(&tree, &findings)?;
+        Some(check::check(config, &tree, &findings))
+    });
+    let problems = findings.into_problems();
+    match config {
+        Some(config) if !problems.iter().any(Problem::is_error) => Ok((config, problems)),
+        _ => Err(problems),
+    }
+}
+
+fn read(tree: &Node, findings: &Findings) -> Option<Config> {
+    Value { name: "", node: tree, findings }.section(|s| {
+        let default = Config::default();
+        let config = Config {
+            listen: s.read("listen", |v| v.some_list(Listen::read)).unwrap_or(default.listen),
+            admin: s.read("admin", admin),
+            providers: s.read("providers", |v| v.list(Provider::read)).unwrap_or_default(),
+            models: s.read("models", |v| v.list(Model::read)).unwrap_or_default(),
+            model_prefix: s.read("model_prefix", model_prefix),
+            default_provider: s.read("default_provider", |v| v.seeks(Noun::Provider)),
+            keys: s.read("keys", |v| v.list(Key::read)).unwrap_or_default(),
+            anonymous: s.read("anonymous", Value::boolean).unwrap_or_default(),
+            metrics: s.read("metrics", Metrics::read).unwrap_or_default(),
+            privacy: s.read("privacy", Privacy::read).unwrap_or_default(),
+            cors: s.read("cors", Cors::read),
+            trusted_proxies: s.read("trusted_proxies", |v| v.list(network)).unwrap_or_default(),
+            limits: s.read("limits", Limits::read).unwrap_or_default(),
+            timeouts: s.read("timeouts", Timeouts::read).unwrap_or_default(),
+            retry: s.read("retry", Retry::read).unwrap_or_default(),
+            heartbeat: s.switch("heartbeat", default.heartbeat, Value::timeout),
+            // Last, so that a hint which lists the known keys begins with the sections.
+            pingora: pingora::read(s),
+        };
+        read_unbuilt(s);
+        config
+    })
+}
+
+fn read_unbuilt(s: &mut Section) {
+    s.read("store", unbuilt::store);
+    s.read("redis", unbuilt::redis);
+    s.read("audit", unbuilt::audit);
+    s.read("translation", unbuilt::translation);
+}
+
+fn admin(value: Value) -> Option<Admin> {
+    unbuilt::warn(value);
+    Admin::read(value)
+}
+
+fn model_prefix(value: Value) -> Option<String> {
+    let prefix = value.name()?;
+    if prefix.ends_with('/') {
+        return value.must_be_hint("a name without a slash at its end", "the slash is understood");
+    }
+    Some(prefix)
+}
+
+/// Reads a network; a single address is a network of one.
+fn network(value: Value) -> Option<IpNet> {
+    let wanted = "a network or an address";
+    let text = &value.scalar(wanted)?.text;
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.ok().or_else(|| value.must_be_hint(wanted, "such as 10.0.0.0/8 or ::1"))
+}

@@ -1,0 +1,321 @@
+//! The `providers` section: where requests can go, and how each place is called.
+
+use super::names::Noun;
+use super::read::{Section, Value};
+use super::tree::Entry;
+use super::{
+    Ejection, Endpoint, HealthCheck, Location, MockOptions, Problem, ProviderTimeouts, Secret,
+    UpstreamTls, Url, unbuilt,
+};
+
+// Headers that frame a request or belong to one connection.
+const OURS: [&str; 10] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// One upstream service: a cluster of replicas, or a commercial API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Provider {
+    /// What targets call it.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Its replicas; empty only for the built-in mock.
+    pub endpoints: Vec<Endpoint>,
+    /// Our keys with it, used in turn; none is empty.
+    pub api_keys: Vec<Secret>,
+    /// Whose key goes out.
+    pub client_auth: ClientAuth,
+    /// How a replica is chosen.
+    pub load_balancing: LoadBalancing,
+    /// How replicas are asked whether they are well.
+    pub health_check: HealthCheck,
+    /// How long an exchange with it may take.
+    pub timeouts: ProviderTimeouts,
+    /// When a replica that fails is left out; `None` is never.
+    pub ejection: Option<Ejection>,
+    /// Azure's API version.
+    pub api_version: Option<String>,
+    /// How it proves who it is.
+    pub tls: UpstreamTls,
+    /// Headers every request to it carries.
+    pub headers: Vec<(String, Secret)>,
+    /// What it speaks; `None` is what its kind speaks.
+    pub dialect: Option<Dialect>,
+    /// How the built-in mock behaves; `Some` exactly for kind mock without endpoints.
+    pub mock: Option<MockOptions>,
+    /// Where it stands in the file.
+    pub location: Location,
+}
+
+/// What a provider is; decides its defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `OpenAI`'s own API.
+    Openai,
+    /// Azure `OpenAI`.
+    Azure,
+    /// Anthropic; not supported by this version.
+    Anthropic,
+    /// Google's Gemini API; not supported by this version.
+    Gemini,
+    /// Google's Vertex AI; not supported by this version.
+    Vertex,
+    /// Amazon Bedrock; not supported by this version.
+    Bedrock,
+    /// A cluster of vLLM servers.
+    Vllm,
+    /// Anything else that speaks `OpenAI`'s dialect.
+    OpenaiCompatible,
+    /// A stand-in for trying things out: the built-in one, or one at a URL.
+    Mock,
+}
+
+/// Whose key goes to the upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Always ours.
+    #[default]
+    Replace,
+    /// The caller's own, if it sent one.
+    PreferClient,
+    /// Never ours.
+    Forward,
+}
+
+/// How a replica is chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LoadBalancing {
+    /// In turn, by weight.
+    #[default]
+    RoundRobin,
+    /// By lot, by weight.
+    Random,
+    /// The one with the fewest requests in flight.
+    LeastRequests,
+    /// By hash; not supported by this version.
+    ConsistentHash,
+    /// By the prompt's beginning; not supported by this version.
+    PrefixAffinity,
+}
+
+/// What a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// `OpenAI` chat completions.
+    OpenaiChat,
+    /// `OpenAI` responses.
+    OpenaiResponses,
+    /// Anthropic messages.
+    Anthropic,
+    /// Google Gemini.
+    Gemini,
+    /// Amazon Bedrock converse.
+    Bedrock,
+}
+
+// === impl Provider ===
+
+impl Provider {
+    /// A provider with everything by its kind's defaults.
+    pub fn new(name: &str, kind: Kind, endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            mock: (kind == Kind::Mock && endpoints.is_empty()).then(MockOptions::default),
+            endpoints,
+            api_keys: Vec::new(),
+            client_auth: ClientAuth::default(),
+            load_balancing: LoadBalancing::default(),
+            health_check: HealthCheck::by_kind(kind),
+            timeouts: ProviderTimeouts::by_kind(kind),
+            ejection: Some(Ejection::default()),
+            api_version: (kind == Kind::Azure).then(|| "v1".to_owned()),
+            tls: UpstreamTls::default(),
+            headers: Vec::new(),
+            dialect: None,
+            location: Location::default(),
+        }
+    }
+
+    pub(super) fn read(value: Value) -> Option<Self> {
+        value.section(|s| {
+            let name = s.require("name", |v| v.gives(Noun::Provider)).unwrap_or_default();
+            let kind = s.require("kind", Kind::read);
+            let endpoints = Endpoint::read_all(s, kind);
+            // Without its kind a provider cannot be used, but is still read for its mistakes.
+            let mut provider = Self::new(&name, kind.unwrap_or(Kind::OpenaiCompatible), endpoints);
+            provider.location = s.location();
+            provider.tls = value.findings.overrides.upstream_tls();
+            provider.read_access(s);
+            provider.read_replicas(s);
+            provider.read_kind(s, kind);
+            provider
+        })
+    }
+
+    /// How it is called: credentials, headers, TLS.
+    fn read_access(&mut self, s: &mut Section) {
+        let keys = s.read("api_keys", |v| v.one_or_many(api_key)).unwrap_or_default();
+        self.api_keys = keys.into_iter().filter(|key| !key.expose().is_empty()).collect();
+        self.client_auth = s.read("client_auth", ClientAuth::read).unwrap_or_default();
+        self.headers = s.read("headers", |v| v.map(header)).unwrap_or_default();
+        if let Some(tls) = s.read("tls", UpstreamTls::read) {
+            self.tls = tls;
+        }
+        if !self.tls.verify {
+            s.value.warn(format!("`{}` is called without checking its certificate", self.name));
+        }
+    }
+
+    /// How a replica is chosen, watched, waited for and left out.
+    fn read_replicas(&mut self, s: &mut Section) {
+        let kind = self.kind;
+        self.load_balancing = s.read("load_balancing", LoadBalancing::read).unwrap_or_default();
+        if let Some(check) = s.read("health_check", |v| HealthCheck::read(v, kind)) {
+            self.health_check = check;
+        }
+        if let Some(timeouts) = s.read("timeouts", |v| ProviderTimeouts::read(v, kind)) {
+            self.timeouts = timeouts;
+        }
+        self.ejection = s.switch("ejection", self.ejection, Ejection::read);
+    }
+
+    /// What only some kinds have. Without a kind nothing is said to be out of place.
+    fn read_kind(&mut self, s: &mut Section, kind: Option<Kind>) {
+        self.dialect = s.read("dialect", Dialect::read);
+        let version = s.read("api_version", Value::name);
+        self.api_version = version.or(self.api_version.take());
+        let mock = s.read("mock", MockOptions::read);
+        if s.has("api_version") && kind.is_some_and(|kind| kind != Kind::Azure) {
+            s.error::<()>("`api_version` is only for kind `azure`");
+        }
+        if s.has("mock") && kind.is_some() && self.mock.is_none() {
+            s.error::<()>("`mock` is only for kind `mock` without `base_url` and `endpoints`");
+        }
+        self.mock = self.mock.take().map(|default| mock.unwrap_or(default));
+        // These kinds are refused as a whole: their keys need no complaint of their own.
+        if matches!(kind, None | Some(Kind::Vertex)) {
+            s.allow(&["project", "location", "credentials_file"]);
+        }
+        if matches!(kind, None | Some(Kind::Bedrock)) {
+            s.allow(&["region", "access_key_id", "secret_access_key", "session_token"]);
+        }
+    }
+}
+
+fn api_key(value: Value) -> Option<Secret> {
+    let key = value.secret()?;
+    if !key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+        return value.error("an API key holds whitespace or characters that no header can carry");
+    }
+    Some(key)
+}
+
+fn header(entry: &Entry, value: Value) -> Option<(String, Secret)> {
+    let name = entry.name.text.to_ascii_lowercase();
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    let problem = if name.is_empty() || !name.bytes().all(token) {
+        Problem::error(entry.location, "not the name of a header")
+    } else if OURS.contains(&name.as_str()) {
+        let problem = Problem::error(entry.location, format!("`headers` cannot set `{name}`"));
+        problem.hint("the gateway sets it for each request")
+    } else {
+        return Some((entry.name.text.clone(), value.given()?.secret()?));
+    };
+    value.report(problem)
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// Where it is when nothing is said.
+    pub fn default_url(self) -> Option<Url> {
+        match self {
+            Self::Openai => "https://api.openai.com/v1".parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+impl Kind {
+    /// Whether it can be called only where the file says.
+    pub(super) fn needs_endpoint(self) -> bool {
+        matches!(self, Self::Azure | Self::Vllm | Self::OpenaiCompatible)
+    }
+
+    fn read(value: Value) -> Option<Self> {
+        let kind = value.one_of(&[
+            ("openai", Self::Openai),
+            ("azure", Self::Azure),
+            ("anthropic", Self::Anthropic),
+            ("gemini", Self::Gemini),
+            ("vertex", Self::Vertex),
+            ("bedrock", Self::Bedrock),
+            ("vllm", Self::Vllm),
+            ("openai_compatible", Self::OpenaiCompatible),
+            ("mock", Self::Mock),
+        ])?;
+        if matches!(kind, Self::Anthropic | Self::Gemini | Self::Vertex | Self::Bedrock) {
+            unbuilt::refuse(value);
+        }
+        Some(kind)
+    }
+}
+
+// === impl ClientAuth ===
+
+impl ClientAuth {
+    fn read(value: Value) -> Option<Self> {
+        value.one_of(&[
+            ("replace", Self::Replace),
+            ("prefer_client", Self::PreferClient),
+            ("forward", Self::Forward),
+        ])
+    }
+}
+
+// === impl LoadBalancing ===
+
+impl LoadBalancing {
+    fn read(value: Value) -> Option<Self> {
+        let policy = value.one_of(&[
+            ("round_robin", Self::RoundRobin),
+            ("random", Self::Random),
+            ("least_requests", Self::LeastRequests),
+            ("consistent_hash", Self::ConsistentHash),
+            ("prefix_affinity", Self::PrefixAffinity),
+        ])?;
+        if matches!(policy, Self::ConsistentHash | Self::PrefixAffinity) {
+            unbuilt::refuse(value);
+        }
+        Some(policy)
+    }
+}
+
+// === impl Dialect ===
+
+impl Dialect {
+    fn read(value: Value) -> Option<Self> {
+        let dialect = value.one_of(&[
+            ("openai_chat", Self::OpenaiChat),
+            ("openai_responses", Self::OpenaiResponses),
+            ("anthropic", Self::Anthropic),
+            ("gemini", Self::Gemini),
+            ("bedrock", Self::Bedrock),
+        ])?;
+        if matches!(dialect, Self::Anthropic | Self::Gemini | Self::Bedrock) {
+            unbuilt::warn(value);
+        }
+        Some(dialect)
+    }
+}

@@ -1,0 +1,31 @@
+//! Forebay: a gateway in front of LLM servers.
+//!
+//! The rooms, in the order a request meets them. Each uses only rooms further down
+//! (`tests/architecture.rs` holds that).
+
+/// Who calls, and may they.
+pub mod access;
+/// Door 2: the control plane.
+pub mod admin;
+/// Which of a provider's replicas takes the next request.
+pub mod balance;
+/// Arguments to actions.
+pub mod cli;
+/// What was said: the configuration file.
+pub mod config;
+/// A stand-in LLM server.
+pub mod mock;
+/// The wire formats: bytes in, bytes out.
+pub mod protocol;
+/// Where and how a provider is called.
+pub mod provider;
+/// Door 1: the data plane, a request's way through pingora's phases.
+pub mod proxy;
+/// Names to targets.
+pub mod routing;
+/// Pingora's server, put together.
+pub mod server;
+/// A configuration, compiled; what every request reads.
+pub mod snapshot;
+/// What operators are told.
+pub mod telemetry;

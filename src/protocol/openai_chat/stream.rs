@@ -1,0 +1,229 @@
+//! The edits of a streamed answer, event by event, and its metering.
+
+use super::choices::{Answer, Choice};
+use super::error::StreamError;
+use super::meter::{Meter, Reading};
+use super::synthetic;
+use super::usage::Usage;
+use super::voice::Voice;
+use crate::config::{ResponseEdits, Thinking};
+use crate::protocol::framing::sse::{Decoder, Event};
+use crate::protocol::json::Splice;
+use bytes::Bytes;
+
+/// Choices one stream may have and be edited; `OpenAI` allows 128.  Others pass as they are.
+const MAX_VOICES: usize = 128;
+
+/// What to do with a stream.
+#[derive(Clone, Debug, Default)]
+pub struct StreamOptions {
+    /// The edits of its text.
+    pub edits: ResponseEdits,
+    /// Drop the chunk that carries only usage: we asked for it, the client did not.
+    pub withhold_usage: bool,
+}
+
+/// Edits and reads one SSE stream of chat or completions chunks; streams of the responses and the
+/// messages API are read only.
+///
+/// Without edits and withholding it hands every chunk on as it is.  Else events go out when they
+/// are complete; those that no edit touches are slices of the input.
+#[derive(Debug)]
+pub struct StreamEditor {
+    options: StreamOptions,
+    decoder: Decoder,
+    meter: Meter,
+    /// By choice index, in the order of appearance.
+    voices: Vec<(u64, Voice)>,
+    /// The last chunk that had choices, for writing another one of the same stream.
+    template: Option<Bytes>,
+    /// What went out last did not end an event.
+    ragged: bool,
+}
+
+impl StreamEditor {
+    /// An editor at the beginning of a stream.
+    #[must_use]
+    pub fn new(options: StreamOptions) -> Self {
+        Self {
+            options,
+            decoder: Decoder::new(),
+            meter: Meter::default(),
+            voices: Vec::new(),
+            template: None,
+            ragged: false,
+        }
+    }
+
+    /// Feeds a chunk; appends to `out` what the client shall get.
+    pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) {
+        if self.only_reads() {
+            self.decoder.push(chunk.clone());
+            out.push(chunk);
+            for event in self.decoder.by_ref() {
+                self.meter.read(&event);
+            }
+            return;
+        }
+        self.decoder.push(chunk);
+        while let Some(event) = self.decoder.next() {
+            self.event(event, out);
+        }
+    }
+
+    /// Ends the stream: what is held back goes out, whether or not `[DONE]` came.
+    pub fn finish(&mut self, out: &mut Vec<Bytes>) {
+        let rest = self.decoder.finish();
+        if self.only_reads() {
+            if let Some(event) = rest {
+                self.meter.read(&event);
+            }
+            return;
+        }
+        if let Some(event) = rest {
+            // An event that the upstream broke off says nothing: what is held stands before it.
+            let whole = event.data.as_deref().and_then(|data| std::str::from_utf8(data).ok());
+            if whole.is_none_or(|json| Answer::read(json).is_none()) {
+                self.flush(out);
+            }
+            self.event(event, out);
+        }
+        self.flush(out);
+    }
+
+    /// What the stream has cost, as far as it said.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.meter.usage
+    }
+
+    /// How many events carried data other than `[DONE]`; for the time to the first token and
+    /// between tokens.
+    #[must_use]
+    pub fn content_events(&self) -> u64 {
+        self.meter.content_events
+    }
+
+    /// Was a terminal event seen: `[DONE]`, `response.completed`, `.failed` or `.incomplete`,
+    /// `message_stop`?
+    #[must_use]
+    pub fn done(&self) -> bool {
+        self.meter.done
+    }
+
+    /// The first data event, if it was an error object.
+    #[must_use]
+    pub fn first_error(&self) -> Option<&StreamError> {
+        self.meter.first_error.as_ref()
+    }
+
+    /// Was a first data event seen?
+    #[must_use]
+    pub fn judged(&self) -> bool {
+        self.meter.judged
+    }
+
+    fn only_reads(&self) -> bool {
+        !self.options.withhold_usage && !self.edits_text()
+    }
+
+    fn edits_text(&self) -> bool {
+        let edits = &self.options.edits;
+        edits.prefix.is_some() || edits.thinking != Thinking::Passthrough
+    }
+
+    fn event(&mut self, event: Event, out: &mut Vec<Bytes>) {
+        match self.meter.read(&event) {
+            Reading::UsageOnly if self.options.withhold_usage => return,
+            Reading::Done => self.flush(out),
+            Reading::Data if self.edits_text() => return self.chunk(event, out),
+            _ => {}
+        }
+        self.pass(event.raw, out);
+    }
+
+    /// Passes an event on, edited if it is a chunk with choices.
+    fn chunk(&mut self, event: Event, out: &mut Vec<Bytes>) {
+        let json = event.data.as_deref().and_then(|data| std::str::from_utf8(data).ok());
+        let Some((json, answer)) = json.and_then(|json| Some((json, Answer::read(json)?))) else {
+            return self.pass(event.raw, out);
+        };
+        if answer.error {
+            self.flush(out);
+        }
+        if !answer.choices.is_empty() {
+            self.template.clone_from(&event.data);
+        }
+        let mut splice = Splice::default();
+        for choice in &answer.choices {
+            self.choice(choice, json, &mut splice, out);
+        }
+        if splice.is_empty() {
+            self.pass(event.raw, out);
+        } else {
+            self.pass(rewritten(&event, json, splice), out);
+        }
+    }
+
+    fn choice(&mut self, choice: &Choice, json: &str, splice: &mut Splice, out: &mut Vec<Bytes>) {
+        let known = self.voices.iter().position(|(index, _)| *index == choice.index);
+        if known.is_none() && self.voices.len() < MAX_VOICES {
+            self.voices.push((choice.index, Voice::default()));
+        }
+        let voice = self.voices.iter_mut().find(|(index, _)| *index == choice.index);
+        let Some((index, voice)) = voice else { return };
+        let edits = &self.options.edits;
+        if choice.has_speech() {
+            choice.rewrite(json, voice, edits, choice.finished, splice);
+        } else if choice.finished {
+            let chunk = synthetic::chunk(self.template.as_deref(), *index, voice, edits);
+            out.extend(chunk);
+        }
+    }
+
+    /// Writes chunks for all that is held back.
+    fn flush(&mut self, out: &mut Vec<Bytes>) {
+        let edits = &self.options.edits;
+        let template = self.template.as_deref();
+        let voices = self.voices.iter_mut();
+        let chunks =
+            voices.filter_map(|(index, voice)| synthetic::chunk(template, *index, voice, edits));
+        for chunk in chunks {
+            if std::mem::take(&mut self.ragged) {
+                out.push(Bytes::from_static(b"\n\n"));
+            }
+            out.push(chunk);
+        }
+    }
+
+    fn pass(&mut self, raw: Bytes, out: &mut Vec<Bytes>) {
+        let ends = [&b"\n\n"[..], b"\r\r", b"\n\r\n"];
+        self.ragged = !ends.iter().any(|end| raw.ends_with(end));
+        out.push(raw);
+    }
+}
+
+/// The event with edited data, its other lines and its line endings as they were.
+fn rewritten(event: &Event, json: &str, splice: Splice) -> Bytes {
+    if let Some(span) = event.data_span() {
+        return splice.shifted(span.start).join(&event.raw).into();
+    }
+    let edited = splice.join(json.as_bytes());
+    let mut raw = Vec::with_capacity(event.raw.len() + 64);
+    if let Some(name) = &event.event {
+        raw.extend_from_slice(b"event: ");
+        raw.extend_from_slice(name);
+        raw.push(b'\n');
+    }
+    for line in edited.split(|byte| *byte == b'\n') {
+        raw.extend_from_slice(b"data: ");
+        raw.extend_from_slice(line);
+        raw.push(b'\n');
+    }
+    raw.push(b'\n');
+    raw.into()
+}
+
+#[cfg(test)]
+#[path = "stream_tests.rs"]
+mod tests;

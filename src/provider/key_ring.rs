@@ -1,0 +1,135 @@
+//! A provider's API keys, used in turn; one that is limited or refused rests alone.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use http::{HeaderName, HeaderValue};
+
+use super::profile::AuthStyle;
+use super::sensitive;
+use crate::config::Secret;
+
+/// The longest rest a provider's `Retry-After` can impose: a mistaken one must not retire a key.
+const LONGEST_REST: Duration = Duration::from_secs(3600);
+
+/// One key, as the header it is sent in.
+pub struct ApiKey {
+    pub header: (HeaderName, HeaderValue),
+    /// The last four characters, for logs.
+    pub hint: String,
+    /// Milliseconds on the ring's clock; 0: in use.
+    rests_until: AtomicU64,
+}
+
+/// The keys of one provider.
+#[derive(Debug)]
+pub struct KeyRing {
+    keys: Vec<Arc<ApiKey>>,
+    turn: AtomicUsize,
+    started: Instant,
+}
+
+impl KeyRing {
+    /// `None` when a key cannot stand in a header.
+    pub fn new(keys: &[Secret], auth: AuthStyle) -> Option<Self> {
+        let key = |secret: &Secret| {
+            let header = auth.header(secret.expose())?;
+            let rests_until = AtomicU64::new(0);
+            Some(Arc::new(ApiKey { header, hint: secret.hint(), rests_until }))
+        };
+        let keys = keys.iter().map(key).collect::<Option<_>>()?;
+        Some(Self { keys, turn: AtomicUsize::new(0), started: Instant::now() })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The next key in turn that is not among `tried`. Rested keys first; a resting one only when
+    /// `resting_too`, and then the one whose rest ends first.
+    pub fn pick(&self, tried: &[Arc<ApiKey>], resting_too: bool) -> Option<Arc<ApiKey>> {
+        let now = self.now();
+        let first = self.turn.fetch_add(1, Relaxed) % self.keys.len().max(1);
+        let in_turn = self.keys.iter().cycle().skip(first).take(self.keys.len());
+        let mut fresh = in_turn.filter(|key| !tried.iter().any(|other| Arc::ptr_eq(other, key)));
+        if !resting_too {
+            return fresh.find(|key| key.rests_until.load(Relaxed) <= now).cloned();
+        }
+        fresh.min_by_key(|key| key.rests_until.load(Relaxed).max(now)).cloned()
+    }
+
+    /// Lets a key rest for `pause`.
+    pub fn rest(&self, key: &ApiKey, pause: Duration) {
+        let pause = u64::try_from(pause.min(LONGEST_REST).as_millis()).unwrap_or(0);
+        key.rests_until.store(self.now().saturating_add(pause), Relaxed);
+    }
+
+    /// How long until the first key is rested; `None` when one is, or there is none at all.
+    pub fn rested_in(&self) -> Option<Duration> {
+        let first = self.keys.iter().map(|key| key.rests_until.load(Relaxed)).min()?;
+        first.checked_sub(self.now()).filter(|left| *left > 0).map(Duration::from_millis)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKey({})", self.hint)
+    }
+}
+
+impl AuthStyle {
+    /// The header that carries `key`, marked sensitive.
+    pub fn header(self, key: &str) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::Bearer => {
+                Some((http::header::AUTHORIZATION, sensitive(&format!("Bearer {key}"))?))
+            }
+            Self::ApiKey => Some((HeaderName::from_static("api-key"), sensitive(key)?)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ring(keys: &[&str]) -> KeyRing {
+        let keys: Vec<Secret> = keys.iter().map(|key| Secret::from((*key).to_owned())).collect();
+        KeyRing::new(&keys, AuthStyle::Bearer).unwrap()
+    }
+
+    #[test]
+    fn keys_take_turns() {
+        let ring = ring(&["aaaa-aaaa-aaaa-1111", "bbbb-bbbb-bbbb-2222"]);
+        let first = ring.pick(&[], false).unwrap();
+        let second = ring.pick(&[], false).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+    }
+
+    #[test]
+    fn a_resting_key_is_passed_over_and_remains_the_last_resort() {
+        let ring = ring(&["aaaa-aaaa-aaaa-1111", "bbbb-bbbb-bbbb-2222"]);
+        let limited = ring.pick(&[], false).unwrap();
+        ring.rest(&limited, Duration::from_secs(60));
+        for _ in 0..4 {
+            assert!(!Arc::ptr_eq(&ring.pick(&[], false).unwrap(), &limited));
+        }
+        let other = ring.pick(&[], false).unwrap();
+        assert!(ring.pick(&[Arc::clone(&other)], false).is_none());
+        assert!(Arc::ptr_eq(&ring.pick(&[other], true).unwrap(), &limited));
+    }
+
+    #[test]
+    fn a_key_never_shows_in_debug_output() {
+        let ring = ring(&["aaaa-aaaa-aaaa-1111"]);
+        assert!(!format!("{ring:?}").contains("aaaa"));
+        let key = ring.pick(&[], false).unwrap();
+        assert!(!format!("{:?}", key.header).contains("aaaa"));
+    }
+}

@@ -1,0 +1,81 @@
+//! Where and how a provider is called: its paths, its credentials, its patience for retries.
+
+mod budget;
+mod key_ring;
+mod profile;
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+pub use self::budget::Budget;
+pub use self::key_ring::{ApiKey, KeyRing};
+pub use self::profile::{AuthStyle, PROFILES, Profile};
+use crate::config::{self, ClientAuth, ProviderTimeouts, Url};
+
+/// A configured provider, ready for use: everything about it but its replicas.
+pub struct Provider {
+    pub name: String,
+    pub profile: &'static Profile,
+    pub endpoints: Vec<Url>,
+    pub keys: KeyRing,
+    pub client_auth: ClientAuth,
+    /// Extra request headers, marked sensitive.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub timeouts: ProviderTimeouts,
+    pub api_version: Option<String>,
+    pub budget: Budget,
+}
+
+/// A header that the configuration reader let through and HTTP does not.
+#[derive(Debug, thiserror::Error)]
+#[error("provider `{provider}`: {what} cannot stand in an HTTP header")]
+pub struct InvalidHeader {
+    provider: String,
+    what: String,
+}
+
+impl Provider {
+    pub fn new(given: &config::Provider, retry: &config::Retry) -> Result<Self, InvalidHeader> {
+        let invalid = |what: String| InvalidHeader { provider: given.name.clone(), what };
+        let profile = Profile::of(given.kind);
+        let keys = KeyRing::new(&given.api_keys, profile.auth)
+            .ok_or_else(|| invalid("one of `api_keys`".to_owned()))?;
+        let mut headers = Vec::with_capacity(given.headers.len());
+        for (name, value) in &given.headers {
+            let parsed = HeaderName::try_from(name.as_str()).ok();
+            let parsed = parsed.zip(sensitive(value.expose()));
+            headers.push(parsed.ok_or_else(|| invalid(format!("`headers.{name}`")))?);
+        }
+        Ok(Self {
+            name: given.name.clone(),
+            profile,
+            endpoints: given.endpoints.iter().map(|endpoint| endpoint.url.clone()).collect(),
+            keys,
+            client_auth: given.client_auth,
+            headers,
+            timeouts: given.timeouts.clone(),
+            api_version: given.api_version.clone(),
+            budget: Budget::new(retry.budget),
+        })
+    }
+
+    /// How long the provider may stay silent before its first byte.
+    pub fn first_byte(&self) -> Duration {
+        self.timeouts.first_byte
+    }
+
+    /// The request target on this provider: `path` is the client's canonical path (`/v1/…`),
+    /// `model` the provider's name of the model.
+    pub fn target(&self, endpoint: usize, path: &str, query: Option<&str>, model: &str) -> String {
+        let base = self.endpoints.get(endpoint).map_or("", |url| url.path.as_str());
+        self.profile.target(base, path, query, model, self.api_version.as_deref())
+    }
+}
+
+/// A header value that `Debug` does not print.
+pub(crate) fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

@@ -1,0 +1,351 @@
+//! The way in: who asks, for what, with which body, and where it may go.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::context::{Asked, Body, Context, Hop};
+use super::hold::{self, Part};
+use super::refusal::Refusal;
+use super::spool::Spool;
+use super::{Gateway, cors};
+use crate::access::{Credential, percent_decoded};
+use crate::protocol::json::{self, Members};
+use crate::protocol::multipart::{Found, Scanner};
+use crate::protocol::openai_chat::{Caller, wants_usage};
+use crate::routing::{Call, Endpoint, Local};
+
+/// How much of a form is kept in memory while its model is looked for.
+const FORM_HEAD: usize = 64 << 10;
+/// Read at once, a body this large gets its memory in one piece.
+const TRUSTED_LENGTH: u64 = 1 << 20;
+
+/// Where admission leads.
+pub enum Admitted {
+    /// To an upstream.
+    Forward,
+    /// To an answer of our own.
+    Local(Local),
+    /// To a browser's preflight.
+    Preflight(Box<ResponseHeader>),
+}
+
+/// Takes a request in, or refuses it before anything of it reaches an upstream.
+pub async fn admit(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Context,
+) -> Result<Admitted, Refusal> {
+    let request = session.req_header();
+    let path = request.uri.path();
+    ctx.caller = caller(path, &request.headers);
+    let origin = request.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
+    ctx.origin = cors::allowed_origin(ctx, origin);
+    if cors::is_preflight(ctx, request) {
+        let head = cors::preflight(ctx, request).map_err(|_| Refusal::internal())?;
+        return Ok(Admitted::Preflight(Box::new(head)));
+    }
+    let found = Endpoint::find(&request.method, path).filter(|found| gateway.shows(ctx, *found));
+    let Some(endpoint) = found else {
+        return Err(Refusal::unknown_path(request.method.as_str(), path));
+    };
+    ctx.endpoint = Some(endpoint);
+    if let Endpoint::Local(local @ (Local::Live | Local::Ready | Local::Metrics)) = endpoint {
+        return Ok(Admitted::Local(local));
+    }
+    authenticate(ctx, session)?;
+    match endpoint {
+        Endpoint::Local(local) => return Ok(Admitted::Local(local)),
+        Endpoint::ByModel(call) => by_model(session, ctx, call).await?,
+        Endpoint::ByDefault(call) => by_default(session, ctx, call).await?,
+        Endpoint::Realtime => realtime(session, ctx)?,
+    }
+    Ok(Admitted::Forward)
+}
+
+/// Whose dialect the caller speaks, as far as its refusals go.
+fn caller(path: &str, headers: &HeaderMap) -> Caller {
+    if path.starts_with("/v1/messages") || headers.contains_key("anthropic-version") {
+        return Caller::Anthropic;
+    }
+    if path.starts_with("/v1beta/") || headers.contains_key("x-goog-api-key") {
+        return Caller::Gemini;
+    }
+    Caller::Openai
+}
+
+fn authenticate(ctx: &mut Context, session: &Session) -> Result<(), Refusal> {
+    let request = session.req_header();
+    let found = Credential::find(&request.headers, request.uri.query());
+    let credential = found.map_err(|_| Refusal::ambiguous_key())?;
+    let known = credential.as_ref().and_then(|key| ctx.snapshot.keyring.find(key)).cloned();
+    ctx.principal = match (known, credential) {
+        (Some(principal), _) => Some(principal),
+        (None, key) if ctx.snapshot.open => {
+            // None of our keys: then it is the caller's own with a provider.
+            ctx.own_key = key;
+            Some(ctx.snapshot.anonymous.clone())
+        }
+        (None, Some(_)) => return Err(Refusal::unknown_key()),
+        (None, None) => return Err(Refusal::no_key()),
+    };
+    Ok(())
+}
+
+async fn by_model(session: &mut Session, ctx: &mut Context, call: Call) -> Result<(), Refusal> {
+    ctx.asked.operation = call.operation;
+    let model = if is_form(&session.req_header().headers) {
+        read_form(session, ctx).await?
+    } else {
+        let (bytes, members) = read_json(session, ctx).await?;
+        let model = members.string(&bytes, "model")?.ok_or_else(Refusal::no_model)?.into_owned();
+        let stream = members.boolean(&bytes, "stream")?.unwrap_or(false);
+        let usage = wants_usage(&bytes, &members);
+        ctx.asked = Asked { operation: call.operation, stream, usage };
+        ctx.body = Body::Json { bytes, members };
+        model
+    };
+    plan(ctx, &model)?;
+    install(session, ctx);
+    Ok(())
+}
+
+/// The targets of a model, if the caller may use it.
+fn plan(ctx: &mut Context, name: &str) -> Result<(), Refusal> {
+    let snapshot = ctx.snapshot.clone();
+    let found = snapshot.models.find(name);
+    let Some((model, bare)) = found else { return Err(Refusal::model_not_found(name)) };
+    if !ctx.principal.as_ref().is_some_and(|principal| principal.may_use(bare)) {
+        return Err(Refusal::model_not_allowed(name));
+    }
+    let hop = |leg: crate::routing::Leg| {
+        let upstream = snapshot.upstream(leg.provider()?)?.clone();
+        Some(Hop { upstream, leg: Some(leg) })
+    };
+    ctx.course.hops = snapshot.models.plan(model, bare).into_iter().filter_map(hop).collect();
+    Ok(())
+}
+
+/// A call without a model goes to `default_provider`. A model that stands in it all the same, as in
+/// an assistant, must be one the caller may use.
+async fn by_default(session: &mut Session, ctx: &mut Context, call: Call) -> Result<(), Refusal> {
+    ctx.asked.operation = call.operation;
+    let upstream = ctx.snapshot.default_upstream.clone();
+    let upstream = upstream.ok_or_else(Refusal::no_default_provider)?;
+    ctx.course.hops = vec![Hop { upstream, leg: None }];
+    let headers = &session.req_header().headers;
+    let length = content_length(headers);
+    if session.is_body_empty() {
+        return Ok(());
+    }
+    if is_json(&session.req_header().headers) {
+        let (bytes, members) = read_json(session, ctx).await?;
+        let allowed = |name: &str| ctx.principal.as_ref().is_some_and(|who| who.may_use(name));
+        if let Some(model) = members.string(&bytes, "model")?.filter(|model| !allowed(model)) {
+            return Err(Refusal::model_not_allowed(&model));
+        }
+        ctx.asked.stream = members.boolean(&bytes, "stream")?.unwrap_or(false);
+        ctx.body = Body::Json { bytes, members };
+    } else {
+        refuse_too_long(length, ctx.snapshot.config.limits.upload)?;
+        accept_body(session).await?;
+        ctx.body = Body::Parts { parts: vec![Part::Live], length, model: None };
+    }
+    install(session, ctx);
+    Ok(())
+}
+
+/// A WebSocket: pingora passes the upgraded connection on, the query says where to.
+fn realtime(session: &Session, ctx: &mut Context) -> Result<(), Refusal> {
+    let query = session.req_header().uri.query().unwrap_or_default();
+    let model = query.split('&').find_map(|member| member.strip_prefix("model="));
+    let model = percent_decoded(model.ok_or_else(Refusal::no_model)?).into_owned();
+    plan(ctx, &model)
+}
+
+fn install(session: &mut Session, ctx: &mut Context) {
+    let head = ctx.asked.stream.then(|| early_head(ctx)).flatten();
+    let limit = ctx.snapshot.config.limits.upload;
+    ctx.hold = Some(hold::install(&mut session.downstream_session, limit, head));
+}
+
+/// The head a heartbeat commits a stream with when the upstream has not sent one yet.
+fn early_head(ctx: &Context) -> Option<Box<ResponseHeader>> {
+    let mut head = ResponseHeader::build(200, Some(8)).ok()?;
+    head.insert_header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8").ok()?;
+    head.insert_header(header::CACHE_CONTROL, "no-cache").ok()?;
+    head.insert_header("x-request-id", ctx.request_id.as_str()).ok()?;
+    cors::allow(ctx, &mut head).ok()?;
+    Some(Box::new(head))
+}
+
+// === bodies ===
+
+async fn read_json(session: &mut Session, ctx: &Context) -> Result<(Bytes, Members), Refusal> {
+    let limits = &ctx.snapshot.config.limits;
+    let headers = &session.req_header().headers;
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(Refusal::encoded_body());
+    }
+    let length = content_length(headers);
+    refuse_too_long(length, limits.body)?;
+    accept_body(session).await?;
+    let deadline = ctx.snapshot.config.timeouts.request_body;
+    let bytes = within(deadline, read_whole(session, length, limits.body)).await?;
+    let members = json::scan(&bytes)?;
+    Ok((bytes, members))
+}
+
+async fn read_whole(
+    session: &mut Session,
+    length: Option<u64>,
+    limit: u64,
+) -> Result<Bytes, Refusal> {
+    let Some(first) = read_chunk(session).await? else { return Ok(Bytes::new()) };
+    // Most bodies arrive in one read, and then are not copied at all.
+    if length == Some(first.len() as u64) {
+        return Ok(first);
+    }
+    let expected = length.unwrap_or(0).min(TRUSTED_LENGTH).max(first.len() as u64);
+    let mut whole = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(0));
+    whole.extend_from_slice(&first);
+    while let Some(chunk) = read_chunk(session).await? {
+        if (whole.len() as u64).saturating_add(chunk.len() as u64) > limit {
+            return Err(Refusal::too_large(limit));
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    if whole.len() as u64 > limit {
+        return Err(Refusal::too_large(limit));
+    }
+    Ok(whole.freeze())
+}
+
+/// Reads a form until its model is known. What was read is kept: in memory while it is short, on
+/// disk when a file comes before the model.
+async fn read_form(session: &mut Session, ctx: &mut Context) -> Result<String, Refusal> {
+    let limit = ctx.snapshot.config.limits.upload;
+    let headers = &session.req_header().headers;
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let mut scanner = Scanner::new(kind.unwrap_or_default())?;
+    let length = content_length(headers);
+    refuse_too_long(length, limit)?;
+    accept_body(session).await?;
+    let deadline = ctx.snapshot.config.timeouts.request_body;
+    let mut head: Vec<Part> = Vec::new();
+    let mut read = 0;
+    while read < FORM_HEAD {
+        let Some(chunk) = within(deadline, read_chunk(session)).await? else {
+            return Err(Refusal::no_model());
+        };
+        let found = scanner.push(&chunk)?;
+        read += chunk.len();
+        head.push(Part::Bytes(chunk));
+        match found {
+            Found::Model { value, span } => {
+                head.push(Part::Live);
+                ctx.body = Body::Parts { parts: head, length, model: Some(span) };
+                return Ok(value);
+            }
+            Found::Absent => return Err(Refusal::no_model()),
+            Found::Undecided => {}
+        }
+    }
+    spool_form(session, ctx, scanner, head).await
+}
+
+/// Puts the whole form on disk: it can be sent again from there, as often as needed.
+async fn spool_form(
+    session: &mut Session,
+    ctx: &mut Context,
+    mut scanner: Scanner,
+    head: Vec<Part>,
+) -> Result<String, Refusal> {
+    let limit = ctx.snapshot.config.limits.upload;
+    let deadline = ctx.snapshot.config.timeouts.request_body;
+    let mut spool = Spool::create().await.map_err(spool_failed)?;
+    let mut total = 0_u64;
+    let mut model = None;
+    let mut pending = head.into_iter().filter_map(|part| match part {
+        Part::Bytes(bytes) => Some(bytes),
+        Part::File(..) | Part::Live => None,
+    });
+    loop {
+        let (chunk, scanned) = match pending.next() {
+            Some(chunk) => (chunk, true),
+            None => match within(deadline, read_chunk(session)).await? {
+                Some(chunk) => (chunk, false),
+                None => break,
+            },
+        };
+        total = total.saturating_add(chunk.len() as u64);
+        if total > limit {
+            return Err(Refusal::too_large(limit));
+        }
+        if !scanned && model.is_none() {
+            match scanner.push(&chunk)? {
+                Found::Model { value, span } => model = Some((value, span)),
+                Found::Absent => return Err(Refusal::no_model()),
+                Found::Undecided => {}
+            }
+        }
+        spool.write(&chunk).await.map_err(spool_failed)?;
+    }
+    let (value, span) = model.ok_or_else(Refusal::no_model)?;
+    let (file, length) = spool.finish().await.map_err(spool_failed)?;
+    let parts = vec![Part::File(file, 0..length)];
+    ctx.body = Body::Parts { parts, length: Some(length), model: Some(span) };
+    Ok(value)
+}
+
+fn spool_failed(error: std::io::Error) -> Refusal {
+    log::error!("cannot spool an upload: {error}");
+    Refusal::internal()
+}
+
+/// Answers `Expect: 100-continue`: from here on the body is wanted.
+async fn accept_body(session: &mut Session) -> Result<(), Refusal> {
+    let expects = session.req_header().headers.contains_key(header::EXPECT);
+    if expects && session.write_continue_response().await.is_err() {
+        return Err(Refusal::body_too_slow());
+    }
+    Ok(())
+}
+
+async fn read_chunk(session: &mut Session) -> Result<Option<Bytes>, Refusal> {
+    session.downstream_session.read_request_body().await.map_err(|_| Refusal::body_too_slow())
+}
+
+async fn within<T>(
+    deadline: Duration,
+    read: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    tokio::time::timeout(deadline, read).await.map_err(|_| Refusal::body_too_slow())?
+}
+
+fn refuse_too_long(length: Option<u64>, limit: u64) -> Result<(), Refusal> {
+    if length.is_some_and(|length| length > limit) {
+        Err(Refusal::too_large(limit))
+    } else {
+        Ok(())
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    content_type(headers).is_some_and(|kind| kind.starts_with("multipart/"))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    content_type(headers).is_some_and(|kind| kind.starts_with("application/json"))
+}
+
+fn content_type(headers: &HeaderMap) -> Option<String> {
+    Some(headers.get(header::CONTENT_TYPE)?.to_str().ok()?.trim().to_ascii_lowercase())
+}

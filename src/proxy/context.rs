@@ -1,0 +1,184 @@
+//! What one request carries through pingora's phases.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingora::http::ResponseHeader;
+use prometheus::IntGauge;
+
+use super::forward::Attempt;
+use super::hold::{Hold, Part};
+use super::refusal::Refusal;
+use super::stream::Stage;
+use crate::access::{Credential, Principal};
+use crate::balance::Replica;
+use crate::protocol::json::Members;
+use crate::protocol::openai_chat::{Caller, Operation};
+use crate::provider::ApiKey;
+use crate::routing::{Endpoint, Failure, Leg};
+use crate::snapshot::{Snapshot, Upstream};
+
+/// One request, from its head to its log line.
+pub struct Context {
+    /// The configuration it began with, and ends with.
+    pub snapshot: Arc<Snapshot>,
+    pub started: Instant,
+    pub request_id: String,
+    /// Whose dialect refusals are written in.
+    pub caller: Caller,
+    pub endpoint: Option<Endpoint>,
+    /// Absent when privacy says so.
+    pub client: Option<IpAddr>,
+    pub principal: Option<Arc<Principal>>,
+    /// The origin a browser is told it may call from.
+    pub origin: Option<String>,
+    /// A key that is none of ours: the caller's own with a provider.
+    pub own_key: Option<Credential>,
+    pub body: Body,
+    pub asked: Asked,
+    pub hold: Option<Arc<Hold>>,
+    pub course: Course,
+    pub stage: Stage,
+    pub timing: Timing,
+    /// What to tell the client when there is nothing else to tell.
+    pub refusal: Option<Refusal>,
+    pub outcome: Outcome,
+    active: Option<Active>,
+}
+
+/// What of the body matters later.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    pub operation: Operation,
+    pub stream: bool,
+    /// The client itself wants usage in its stream.
+    pub usage: bool,
+}
+
+/// The request's body, in the form it is kept.
+#[derive(Default)]
+pub enum Body {
+    /// There is none, or pingora passes it on as it comes (an upgraded connection).
+    #[default]
+    None,
+    /// JSON, whole and scanned.
+    Json { bytes: bytes::Bytes, members: Members },
+    /// A form or a file, as parts; `model` is where its name stands in the whole.
+    Parts { parts: Vec<Part>, length: Option<u64>, model: Option<std::ops::Range<u64>> },
+}
+
+/// The targets of a request, and how far it has come among them.
+#[derive(Default)]
+pub struct Course {
+    pub hops: Vec<Hop>,
+    pub position: usize,
+    pub tried_replicas: Vec<Arc<Replica>>,
+    pub tried_keys: Vec<Arc<ApiKey>>,
+    /// Attempts made, the current one included.
+    pub attempts: u32,
+    /// The current position has had one.
+    pub begun: bool,
+    pub current: Option<Attempt>,
+    /// Chosen already, for when the current one has failed.
+    pub next: Option<Attempt>,
+    pub failure: Option<Failure>,
+}
+
+/// One target.
+#[derive(Clone)]
+pub struct Hop {
+    pub upstream: Arc<Upstream>,
+    /// `None` for requests that carry no model.
+    pub leg: Option<Leg>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    pub first_event: Option<Instant>,
+    pub last_event: Option<Instant>,
+}
+
+/// How it ended, for the log and the metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    pub status: u16,
+    /// The client went away.
+    pub client_gone: bool,
+    pub failure: Option<String>,
+}
+
+/// Counts a request as under way. A guard: pingora skips its last phase when a request panics.
+struct Active(IntGauge);
+
+impl Context {
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            snapshot,
+            started: Instant::now(),
+            request_id: String::new(),
+            caller: Caller::Openai,
+            endpoint: None,
+            client: None,
+            principal: None,
+            origin: None,
+            own_key: None,
+            body: Body::None,
+            asked: Asked { operation: Operation::Other, stream: false, usage: false },
+            hold: None,
+            course: Course::default(),
+            stage: Stage::Pass,
+            timing: Timing::default(),
+            refusal: None,
+            outcome: Outcome::default(),
+            active: None,
+        }
+    }
+
+    /// Counts the request as under way from here on.
+    pub fn activate(&mut self, gauge: &IntGauge) {
+        gauge.inc();
+        self.active = Some(Active(gauge.clone()));
+    }
+
+    /// The model's label, for metrics: of the target that serves, or was tried last.
+    pub fn model_label(&self) -> &str {
+        let hop = self.course.hop();
+        hop.and_then(|hop| hop.leg.as_ref()).map_or("", |leg| leg.model.label.as_str())
+    }
+
+    /// The provider that serves, or was tried last.
+    pub fn provider_label(&self) -> &str {
+        self.course.current.as_ref().map_or("", |attempt| attempt.upstream.provider.name.as_str())
+    }
+
+    pub fn first_token(&self) -> Option<Duration> {
+        Some(self.timing.first_event?.duration_since(self.started))
+    }
+}
+
+impl Course {
+    pub fn hop(&self) -> Option<&Hop> {
+        // Past the last hop, the last one is still what the request was about.
+        self.hops.get(self.position).or_else(|| self.hops.last())
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Headers every answer carries.
+pub fn mark(ctx: &Context, head: &mut ResponseHeader) -> pingora::Result<()> {
+    head.insert_header("x-request-id", ctx.request_id.as_str())?;
+    if let Some(attempt) = &ctx.course.current {
+        head.insert_header("x-forebay-provider", attempt.upstream.provider.name.as_str())?;
+        if let Some(leg) = &attempt.leg {
+            head.insert_header("x-forebay-model", leg.upstream_model())?;
+        }
+        head.insert_header("x-forebay-attempts", ctx.course.attempts)?;
+    }
+    Ok(())
+}

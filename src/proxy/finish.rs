@@ -1,0 +1,85 @@
+//! The way out: what is counted and logged, exactly once, whatever happened.
+
+use http::StatusCode;
+use pingora::proxy::Session;
+
+use super::context::Context;
+use super::hold;
+use crate::telemetry::{Entry, Metrics, Tokens};
+
+/// nginx's status for a client that left before there was an answer.
+const CLIENT_GONE: u16 = 499;
+
+/// Gives the client's session back, and settles the request.
+pub fn finish(session: &mut Session, ctx: &mut Context, metrics: &Metrics) {
+    if let Some(hold) = ctx.hold.take() {
+        hold::uninstall(&mut session.downstream_session, &hold);
+    }
+    if ctx.outcome.status == 0 {
+        ctx.outcome.status = CLIENT_GONE;
+    }
+    let Some(endpoint) = ctx.endpoint else {
+        count(ctx, metrics, "other");
+        log_access(session, ctx);
+        return;
+    };
+    count(ctx, metrics, endpoint.label());
+    count_stream(ctx, metrics);
+    log_access(session, ctx);
+}
+
+fn count(ctx: &Context, metrics: &Metrics, endpoint: &str) {
+    let (model, provider) = (ctx.model_label(), ctx.provider_label());
+    let status = StatusCode::from_u16(ctx.outcome.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    metrics.requests.with_label_values(&[endpoint, model, provider, status.as_str()]).inc();
+    let took = ctx.started.elapsed().as_secs_f64();
+    metrics.duration.with_label_values(&[endpoint, model, provider]).observe(took);
+}
+
+fn count_stream(ctx: &Context, metrics: &Metrics) {
+    let labels = [ctx.model_label(), ctx.provider_label()];
+    if let Some(usage) = ctx.stage.usage() {
+        let tokens = Tokens {
+            prompt: usage.prompt,
+            completion: usage.completion,
+            cached: usage.cached,
+            reasoning: usage.reasoning,
+        };
+        let [model, provider] = labels;
+        metrics.count_tokens(model, provider, tokens);
+    }
+    let Some(first) = ctx.timing.first_event else { return };
+    let waited = first.duration_since(ctx.started).as_secs_f64();
+    metrics.first_token.with_label_values(&labels).observe(waited);
+    let gaps = ctx.stage.events().saturating_sub(1);
+    if let (Some(last), 1..) = (ctx.timing.last_event, gaps) {
+        let mean = last.duration_since(first).as_secs_f64() / gaps as f64;
+        metrics.inter_token.with_label_values(&labels).observe(mean);
+    }
+}
+
+fn log_access(session: &Session, ctx: &Context) {
+    if !Entry::is_wanted() {
+        return;
+    }
+    let strict = ctx.snapshot.config.privacy.strict;
+    let usage = ctx.stage.usage();
+    let text = |label: &str| (!label.is_empty()).then(|| label.to_owned());
+    let (model, provider) = (text(ctx.model_label()), text(ctx.provider_label()));
+    Entry {
+        request_id: &ctx.request_id,
+        method: session.req_header().method.as_str(),
+        endpoint: ctx.endpoint.map_or("other", |endpoint| endpoint.label()),
+        status: ctx.outcome.status,
+        client: ctx.client,
+        key: ctx.principal.as_ref().map(|principal| principal.name.as_str()),
+        model: model.as_deref(),
+        provider: provider.as_deref(),
+        attempts: ctx.course.attempts,
+        duration: ctx.started.elapsed(),
+        first_token: ctx.first_token(),
+        tokens: usage.map(|usage| (usage.prompt, usage.completion)),
+        failure: ctx.outcome.failure.as_deref().filter(|_| !strict),
+    }
+    .write();
+}

@@ -1,0 +1,476 @@
+//! Towards the upstream: which attempt is next, and what it sends.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, HeaderValue, header};
+use pingora::http::RequestHeader;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, OrErr, Result};
+
+use super::context::{Asked, Body, Context, Course, Hop};
+use super::hold::{Part, Patience};
+use super::refusal::Refusal;
+use crate::access;
+use crate::balance::Pick;
+use crate::config::ClientAuth;
+use crate::protocol::json::Splice;
+use crate::protocol::openai_chat::{Edits, Operation, edit_request};
+use crate::provider::{ApiKey, Provider};
+use crate::routing::{Failure, Leg, Next};
+use crate::snapshot::Upstream;
+use crate::telemetry::Metrics;
+
+/// Bodies up to this size go out in one write; larger ones in slices of what the client sent, so
+/// that no second copy of them exists.
+const ONE_WRITE: usize = 64 << 10;
+/// Neighbouring slices below this are joined: a system call costs more than copying them.
+const SMALL_PIECE: usize = 16 << 10;
+
+/// How long a key rests when the provider does not say.
+const LIMITED_REST: Duration = Duration::from_secs(10);
+/// … and when it was refused: someone has to act before it works again.
+const REFUSED_REST: Duration = Duration::from_secs(60);
+
+/// One try at one replica.
+pub struct Attempt {
+    pub upstream: Arc<Upstream>,
+    pub leg: Option<Leg>,
+    pub pick: Pick,
+    pub auth: Auth,
+    pub started: Instant,
+    /// The upstream's head arrived.
+    pub answered: bool,
+    /// Take a new connection, whatever is pooled.
+    pub fresh: bool,
+}
+
+/// Whose credential an attempt carries.
+pub enum Auth {
+    None,
+    Ours(Arc<ApiKey>),
+    Callers((HeaderName, HeaderValue)),
+}
+
+impl Attempt {
+    /// Where pingora connects to.
+    pub fn peer(&self) -> Result<HttpPeer> {
+        let Some(url) = self.upstream.url(&self.pick) else {
+            return Error::e_explain(ErrorType::InternalError, "a replica without an endpoint");
+        };
+        let mut peer = self.upstream.peers.peer(self.pick.replica(), url);
+        if self.fresh {
+            // The pool knows connections by group; nobody else is in this one.
+            peer.group_key = rand::random();
+        }
+        Ok(peer)
+    }
+
+    fn is_ours(&self) -> bool {
+        matches!(self.auth, Auth::Ours(_))
+    }
+}
+
+/// The next attempt, if the request may have one: the first, or one after `failure`.
+pub fn advance(ctx: &mut Context, metrics: &Metrics, failure: Option<(Failure, Next)>) -> bool {
+    let limit = ctx.snapshot.config.retry.attempts.max(1);
+    if ctx.course.attempts >= limit {
+        return false;
+    }
+    if let Some((failure, next)) = failure {
+        remember(&mut ctx.course, failure, next);
+    }
+    let next = choose(ctx, failure.map(|(failure, _)| failure), false);
+    // Nothing rested was left. Before anything was tried, a resting key beats no answer: it is the
+    // provider who then says what is wrong.
+    let next = next.or_else(|| {
+        if ctx.course.attempts > 0 {
+            return None;
+        }
+        ctx.course.position = 0;
+        choose(ctx, None, true)
+    });
+    if let (Some(next), Some(last)) = (&next, &ctx.course.current) {
+        let (from, to) = (&last.upstream.provider.name, &next.upstream.provider.name);
+        metrics.failovers.with_label_values(&[from, to]).inc();
+    }
+    ctx.course.next = next;
+    ctx.course.next.is_some()
+}
+
+/// Takes what failed out of the running for the current hop.
+fn remember(course: &mut Course, failure: Failure, next: Next) {
+    let Some(last) = &course.current else { return };
+    let key = match &last.auth {
+        Auth::Ours(key) => Some(Arc::clone(key)),
+        Auth::None | Auth::Callers(_) => None,
+    };
+    match (next, key) {
+        (Next::AnotherKey, Some(key)) => course.tried_keys.push(key),
+        // A limit without a key of ours is the replica's own.
+        _ => course.tried_replicas.push(Arc::clone(last.pick.replica())),
+    }
+    course.failure = Some(failure);
+}
+
+fn choose(ctx: &mut Context, failure: Option<Failure>, resting_too: bool) -> Option<Attempt> {
+    while let Some(hop) = ctx.course.hops.get(ctx.course.position).cloned() {
+        if let Some(attempt) = choose_at(ctx, &hop, failure, resting_too) {
+            ctx.course.begun = true;
+            return Some(attempt);
+        }
+        ctx.course.position += 1;
+        ctx.course.begun = false;
+        ctx.course.tried_keys.clear();
+        ctx.course.tried_replicas.clear();
+    }
+    None
+}
+
+fn choose_at(
+    ctx: &Context,
+    hop: &Hop,
+    failure: Option<Failure>,
+    resting_too: bool,
+) -> Option<Attempt> {
+    let provider = &hop.upstream.provider;
+    let auth = choose_auth(ctx, provider, resting_too)?;
+    let pick = hop.upstream.pool.pick(&ctx.course.tried_replicas)?;
+    // A connection that never came about has cost the provider nothing.
+    if ctx.course.begun && failure != Some(Failure::Connect) {
+        provider.budget.withdraw().then_some(())?;
+    } else if !ctx.course.begun {
+        provider.budget.deposit();
+    }
+    Some(Attempt {
+        upstream: Arc::clone(&hop.upstream),
+        leg: hop.leg.clone(),
+        pick,
+        auth,
+        started: Instant::now(),
+        answered: false,
+        fresh: false,
+    })
+}
+
+/// `None`: no key of ours can be used now.
+fn choose_auth(ctx: &Context, provider: &Provider, resting_too: bool) -> Option<Auth> {
+    let callers = || {
+        let key = ctx.own_key.as_ref()?;
+        provider.profile.auth.header(key.expose()).map(Auth::Callers)
+    };
+    let ours = || {
+        if provider.keys.is_empty() {
+            return Some(Auth::None);
+        }
+        provider.keys.pick(&ctx.course.tried_keys, resting_too).map(Auth::Ours)
+    };
+    match provider.client_auth {
+        ClientAuth::Replace => ours(),
+        ClientAuth::PreferClient => callers().or_else(ours),
+        ClientAuth::Forward => Some(callers().unwrap_or(Auth::None)),
+    }
+}
+
+/// Books how the current attempt failed: metrics, ejection, a rest for its key.
+pub fn record_failure(
+    ctx: &Context,
+    metrics: &Metrics,
+    failure: Failure,
+    retry_after: Option<Duration>,
+) {
+    let Some(attempt) = &ctx.course.current else { return };
+    let provider = &attempt.upstream.provider;
+    metrics.attempts.with_label_values(&[provider.name.as_str(), failure.label()]).inc();
+    if failure.blames_replica() {
+        attempt.upstream.pool.failed(attempt.pick.replica(), failure.label());
+    }
+    let rest = match failure {
+        Failure::Status(429) => retry_after.unwrap_or(LIMITED_REST),
+        Failure::Status(401 | 403) => REFUSED_REST,
+        _ => return,
+    };
+    if let Auth::Ours(key) = &attempt.auth {
+        provider.keys.rest(key, rest);
+        metrics.key_cooldowns.with_label_values(&[provider.name.as_str()]).inc();
+        log::warn!("provider {}: key {} rests for {} s", provider.name, key.hint, rest.as_secs());
+    }
+}
+
+/// Books that the current attempt was answered.
+pub fn record_success(ctx: &Context, metrics: &Metrics) {
+    let Some(attempt) = &ctx.course.current else { return };
+    let name = attempt.upstream.provider.name.as_str();
+    metrics.attempts.with_label_values(&[name, "ok"]).inc();
+    attempt.upstream.pool.succeeded(attempt.pick.replica());
+}
+
+/// Whether the current attempt's credential is one of ours.
+pub fn is_our_key(ctx: &Context) -> bool {
+    ctx.course.current.as_ref().is_some_and(Attempt::is_ours)
+}
+
+/// Writes the head of the current attempt, and lays its body out.
+pub fn write_request(ctx: &mut Context, request: &mut RequestHeader) -> Result<()> {
+    let Some(attempt) = &ctx.course.current else {
+        return Error::e_explain(ErrorType::InternalError, "a request without an attempt");
+    };
+    write_head(ctx, attempt, request)?;
+    let (parts, length) = match body_of(attempt, &ctx.body, ctx.asked) {
+        Ok(Some(body)) => body,
+        Ok(None) => return Ok(()),
+        Err(refusal) => {
+            ctx.refusal = Some(refusal);
+            return Error::e_explain(ErrorType::HTTPStatus(400), "the body cannot be edited");
+        }
+    };
+    request.remove_header(&header::TRANSFER_ENCODING);
+    match length {
+        Some(length) => request.insert_header(header::CONTENT_LENGTH, length)?,
+        None => request.remove_header(&header::CONTENT_LENGTH).map_or((), drop),
+    }
+    if let Some(hold) = &ctx.hold {
+        hold.prepare(parts, Some(patience(ctx, attempt)));
+    }
+    Ok(())
+}
+
+fn patience(ctx: &Context, attempt: &Attempt) -> Patience {
+    let timeouts = &attempt.upstream.provider.timeouts;
+    Patience {
+        first_byte: timeouts.first_byte,
+        between_chunks: timeouts.between_chunks,
+        heartbeat: ctx.snapshot.config.heartbeat.filter(|_| ctx.asked.stream),
+    }
+}
+
+/// Headers that are between the client and us, or would tell the provider more than it needs.
+const NOT_FORWARDED: [&str; 12] = [
+    "accept-encoding",
+    "cookie",
+    "expect",
+    "forwarded",
+    "origin",
+    "referer",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+];
+/// Which account pays is the gateway's to say, when its key is used.
+const ACCOUNT_HEADERS: [&str; 2] = ["openai-organization", "openai-project"];
+
+fn write_head(ctx: &Context, attempt: &Attempt, request: &mut RequestHeader) -> Result<()> {
+    let provider = &attempt.upstream.provider;
+    let endpoint = attempt.pick.replica().endpoint;
+    let query = request.uri.query().and_then(access::without_keys);
+    let model = attempt.leg.as_ref().map_or("", |leg| leg.upstream_model());
+    let query = query.map(|query| with_model(&query, model));
+    let target = provider.target(endpoint, request.uri.path(), query.as_deref(), model);
+    let target = target.parse().or_err(ErrorType::InternalError, "an invalid request target")?;
+    request.set_uri(target);
+
+    for name in NOT_FORWARDED.iter().chain(&access::CREDENTIAL_HEADERS) {
+        request.remove_header(*name);
+    }
+    if attempt.is_ours() {
+        ACCOUNT_HEADERS.iter().for_each(|name| drop(request.remove_header(*name)));
+    }
+    let host = provider.endpoints.get(endpoint).map(crate::config::Url::authority);
+    request.insert_header(header::HOST, host.unwrap_or_default())?;
+    request.insert_header("x-request-id", ctx.request_id.as_str())?;
+    for (name, value) in &provider.headers {
+        request.insert_header(name.clone(), value.clone())?;
+    }
+    match &attempt.auth {
+        Auth::None => {}
+        Auth::Ours(key) => request.insert_header(key.header.0.clone(), key.header.1.clone())?,
+        Auth::Callers((name, value)) => request.insert_header(name.clone(), value.clone())?,
+    }
+    Ok(())
+}
+
+/// `model=` in a query names the provider's model, as it does in a body.
+fn with_model(query: &str, model: &str) -> String {
+    let member = |member: &str| match member.strip_prefix("model=") {
+        Some(_) if !model.is_empty() => {
+            let encoded =
+                percent_encoding::utf8_percent_encode(model, percent_encoding::NON_ALPHANUMERIC);
+            format!("model={encoded}")
+        }
+        _ => member.to_owned(),
+    };
+    query.split('&').map(member).collect::<Vec<_>>().join("&")
+}
+
+type Laid = (Vec<Part>, Option<u64>);
+
+/// The body of one attempt, and its length where it is known. `None`: pingora's own business.
+fn body_of(attempt: &Attempt, body: &Body, asked: Asked) -> Result<Option<Laid>, Refusal> {
+    match body {
+        Body::None => Ok(None),
+        Body::Json { bytes, members } => {
+            let Some(leg) = &attempt.leg else { return Ok(Some(laid(bytes, &Splice::default()))) };
+            let metered =
+                matches!(asked.operation, Operation::ChatCompletions | Operation::Completions);
+            let model = leg.upstream_model();
+            let edits = Edits {
+                model: Some(model),
+                request: &leg.model.request,
+                include_usage: asked.stream && metered && !asked.usage,
+            };
+            let splice = edit_request(asked.operation, bytes, members, &edits)?;
+            Ok(Some(laid(bytes, &splice)))
+        }
+        Body::Parts { parts, length, model } => {
+            let named = attempt.leg.as_ref().map(Leg::upstream_model);
+            match (model, named) {
+                (Some(span), Some(name)) => {
+                    let change = name.len() as u64;
+                    let old = span.end.saturating_sub(span.start);
+                    let length = length.map(|length| length.saturating_sub(old) + change);
+                    let name = Bytes::copy_from_slice(name.as_bytes());
+                    Ok(Some((with_span(parts, span, name), length)))
+                }
+                _ => Ok(Some((parts.clone(), *length))),
+            }
+        }
+    }
+}
+
+fn laid(bytes: &Bytes, splice: &Splice) -> Laid {
+    let length = splice.len(bytes);
+    if length == 0 {
+        return (Vec::new(), Some(0));
+    }
+    let parts = if length <= ONE_WRITE {
+        vec![Part::Bytes(splice.apply(bytes))]
+    } else {
+        joined(splice.pieces(bytes)).into_iter().map(Part::Bytes).collect()
+    };
+    (parts, Some(length as u64))
+}
+
+/// Small neighbours become one piece.
+fn joined(pieces: Vec<Bytes>) -> Vec<Bytes> {
+    let mut out: Vec<Bytes> = Vec::with_capacity(pieces.len());
+    let mut small = BytesMut::new();
+    for piece in pieces {
+        if piece.len() + small.len() < SMALL_PIECE {
+            small.extend_from_slice(&piece);
+            continue;
+        }
+        if !small.is_empty() {
+            out.push(small.split().freeze());
+        }
+        out.push(piece);
+    }
+    if !small.is_empty() {
+        out.push(small.freeze());
+    }
+    out
+}
+
+/// `parts` with the bytes of `span`, counted over all of them, replaced.
+fn with_span(parts: &[Part], span: &Range<u64>, with: Bytes) -> Vec<Part> {
+    let mut out = Vec::with_capacity(parts.len() + 2);
+    let mut with = Some(with);
+    let mut at = 0_u64;
+    for part in parts {
+        let length = match part {
+            Part::Bytes(bytes) => bytes.len() as u64,
+            Part::File(_, range) => range.end.saturating_sub(range.start),
+            Part::Live => u64::MAX - at,
+        };
+        let end = at.saturating_add(length);
+        let (before, after) = (span.start.clamp(at, end) - at, span.end.clamp(at, end) - at);
+        out.extend(stretch(part, 0..before));
+        if span.start < end {
+            out.extend(with.take().map(Part::Bytes));
+        }
+        out.extend(stretch(part, after.max(before)..length));
+        at = end;
+    }
+    out.extend(with.map(Part::Bytes));
+    out
+}
+
+/// A stretch of a part; `None` when it is empty.
+fn stretch(part: &Part, range: Range<u64>) -> Option<Part> {
+    if range.is_empty() {
+        return None;
+    }
+    match part {
+        Part::Bytes(bytes) => {
+            let start = usize::try_from(range.start).ok()?.min(bytes.len());
+            let end = usize::try_from(range.end).ok()?.min(bytes.len());
+            Some(Part::Bytes(bytes.slice(start..end)))
+        }
+        Part::File(file, whole) => {
+            let range = whole.start + range.start..whole.start + range.end;
+            Some(Part::File(Arc::clone(file), range))
+        }
+        Part::Live => Some(Part::Live),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flat(parts: &[Part]) -> String {
+        let text = |part: &Part| match part {
+            Part::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+            Part::File(_, range) => format!("<{}..{}>", range.start, range.end),
+            Part::Live => "<live>".to_owned(),
+        };
+        parts.iter().map(text).collect()
+    }
+
+    fn bytes(text: &'static str) -> Part {
+        Part::Bytes(Bytes::from_static(text.as_bytes()))
+    }
+
+    #[test]
+    fn a_model_is_replaced_wherever_it_lies_in_the_parts() {
+        let with = || Bytes::from_static(b"NEW");
+        let parts = [bytes("head-old-"), bytes("tail"), Part::Live];
+        assert_eq!(flat(&with_span(&parts, &(5..8), with())), "head-NEW-tail<live>");
+        // Across two parts, as when the head was cut inside the name.
+        let cut = [bytes("head-o"), bytes("ld-tail"), Part::Live];
+        assert_eq!(flat(&with_span(&cut, &(5..8), with())), "head-NEW-tail<live>");
+        assert_eq!(flat(&with_span(&[bytes("old")], &(0..3), with())), "NEW");
+    }
+
+    #[test]
+    fn a_spooled_file_is_cut_around_the_model() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let parts = [Part::File(file, 0..1000)];
+        let cut = with_span(&parts, &(900..903), Bytes::from_static(b"NEW"));
+        assert_eq!(flat(&cut), "<0..900>NEW<903..1000>");
+    }
+
+    #[test]
+    fn only_small_neighbours_are_joined() {
+        let big = Bytes::from(vec![b'x'; SMALL_PIECE]);
+        let pieces = vec![
+            Bytes::from_static(b"{"),
+            Bytes::from_static(b"a"),
+            big.clone(),
+            Bytes::from_static(b"}"),
+        ];
+        let joined = joined(pieces);
+        assert_eq!(joined.iter().map(Bytes::len).collect::<Vec<_>>(), [2, SMALL_PIECE, 1]);
+        assert_eq!(joined[1].as_ptr(), big.as_ptr(), "the large piece is not copied");
+    }
+
+    #[test]
+    fn a_query_names_the_providers_model() {
+        assert_eq!(with_model("model=a&x=1", "meta/b"), "model=meta%2Fb&x=1");
+        assert_eq!(with_model("x=1", "b"), "x=1");
+    }
+}

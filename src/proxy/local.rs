@@ -1,0 +1,185 @@
+//! What the gateway answers itself: health, metrics, the list of models.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use serde_json::{Map, Value, json};
+
+use super::context::{Context, mark};
+use super::cors;
+use super::refusal::Refusal;
+use crate::access::{Principal, percent_decoded};
+use crate::balance::{Health, ModelCard};
+use crate::routing::{Local, Model};
+use crate::snapshot::{Snapshot, Upstream};
+use crate::telemetry::Metrics;
+
+/// A finished answer.
+struct Answer {
+    status: u16,
+    content_type: &'static str,
+    body: Bytes,
+}
+
+/// Answers a local endpoint, or says why not.
+pub async fn answer(
+    session: &mut Session,
+    ctx: &mut Context,
+    local: Local,
+    ready: bool,
+    metrics: &Metrics,
+) -> Result<Option<Refusal>> {
+    let path = session.req_header().uri.path().to_owned();
+    let answer = match local {
+        Local::Live => status(200, "ok"),
+        Local::Ready if ready => status(200, "ok"),
+        Local::Ready => status(503, "draining"),
+        Local::HealthDetailed => json(200, &detailed(&ctx.snapshot)),
+        Local::Metrics => {
+            ctx.snapshot.note_health(metrics);
+            let content_type = "text/plain; version=0.0.4; charset=utf-8";
+            Answer { status: 200, content_type, body: metrics.render().into() }
+        }
+        Local::Models => {
+            let data = models(&ctx.snapshot, ctx.principal.as_deref());
+            json(200, &json!({ "object": "list", "data": data }))
+        }
+        Local::Model => {
+            let id = percent_decoded(path.strip_prefix("/v1/models/").unwrap_or_default());
+            let mut known = models(&ctx.snapshot, ctx.principal.as_deref()).into_iter();
+            match known.find(|model| model.get("id").and_then(Value::as_str) == Some(&*id)) {
+                Some(model) => json(200, &model),
+                None => return Ok(Some(Refusal::model_not_found(&id))),
+            }
+        }
+    };
+    let mut head = ResponseHeader::build(answer.status, Some(8))?;
+    head.insert_header(header::CONTENT_TYPE, answer.content_type)?;
+    write(session, ctx, head, answer.body).await?;
+    Ok(None)
+}
+
+/// Writes a finished answer with the headers every answer has.
+pub async fn write(
+    session: &mut Session,
+    ctx: &mut Context,
+    mut head: ResponseHeader,
+    body: Bytes,
+) -> Result<()> {
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    mark(ctx, &mut head)?;
+    cors::allow(ctx, &mut head)?;
+    ctx.outcome.status = head.status.as_u16();
+    let empty = body.is_empty() || session.req_header().method == http::Method::HEAD;
+    session.write_response_header(Box::new(head), empty).await?;
+    if !empty {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+fn status(status: u16, word: &str) -> Answer {
+    json(status, &json!({ "status": word }))
+}
+
+fn json(status: u16, value: &Value) -> Answer {
+    Answer { status, content_type: "application/json", body: value.to_string().into() }
+}
+
+/// Every model a caller may use: the configured names, then what rules let through of what the
+/// providers have. Each name once, the first wins.
+fn models(snapshot: &Snapshot, principal: Option<&Principal>) -> Vec<Value> {
+    let mut listed = Vec::new();
+    let mut seen = HashSet::new();
+    let may = |name: &str| principal.is_none_or(|principal| principal.may_use(name));
+    for model in snapshot.models.all() {
+        for name in &model.names {
+            if may(name) && seen.insert(name.clone()) {
+                listed.push(card(snapshot, model, name));
+            }
+        }
+    }
+    for upstream in &snapshot.upstreams {
+        for known in upstream.catalogue.cards().iter() {
+            if may(&known.id) && serves(snapshot, upstream, known) && seen.insert(known.id.clone())
+            {
+                listed.push(object(&known.id, Some(known), upstream));
+            }
+        }
+    }
+    listed
+}
+
+/// Whether a request for a model of this provider would reach it under this name.
+fn serves(snapshot: &Snapshot, upstream: &Arc<Upstream>, known: &ModelCard) -> bool {
+    let Some((model, _)) = snapshot.models.find(&known.id) else { return false };
+    model.targets.iter().any(|target| {
+        let same =
+            snapshot.upstream(target.provider).is_some_and(|other| Arc::ptr_eq(other, upstream));
+        same && target.model(&known.id) == known.id
+    })
+}
+
+/// A configured model, with what the first provider that knows it says of it.
+fn card(snapshot: &Snapshot, model: &Model, name: &str) -> Value {
+    let mut owner = None;
+    for target in &model.targets {
+        let Some(upstream) = snapshot.upstream(target.provider) else { continue };
+        owner = owner.or(Some(upstream));
+        let wanted = target.model(name);
+        if let Some(known) = upstream.catalogue.cards().iter().find(|card| card.id == wanted) {
+            return object(name, Some(known), upstream);
+        }
+    }
+    owner.map_or(Value::Null, |upstream| object(name, None, upstream))
+}
+
+/// OpenAI's model object. Members that would tell of our insides are left out.
+fn object(id: &str, known: Option<&ModelCard>, upstream: &Upstream) -> Value {
+    let mut members: Map<String, Value> =
+        known.map(|card| card.members.clone()).unwrap_or_default();
+    // vLLM's path of the weights on its disk, and the name behind ours.
+    members.remove("root");
+    members.remove("parent");
+    members.remove("permission");
+    members.insert("id".to_owned(), json!(id));
+    members.insert("object".to_owned(), json!("model"));
+    members.entry("created").or_insert(json!(0));
+    members.entry("owned_by").or_insert_with(|| json!(upstream.provider.name));
+    Value::Object(members)
+}
+
+/// Per provider and replica: health, in flight, last error, latency.
+fn detailed(snapshot: &Snapshot) -> Value {
+    let provider = |upstream: &Arc<Upstream>| {
+        let replicas: Vec<Value> = upstream.pool.status().iter().map(replica).collect();
+        let healthy = upstream.pool.status().iter().any(|one| one.health == Health::Healthy);
+        json!({
+            "name": upstream.provider.name,
+            "status": if healthy { "healthy" } else { "unhealthy" },
+            "replicas": replicas,
+        })
+    };
+    let providers: Vec<Value> = snapshot.upstreams.iter().map(provider).collect();
+    json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION"), "providers": providers })
+}
+
+fn replica(status: &crate::balance::ReplicaStatus) -> Value {
+    let replica = &status.replica;
+    json!({
+        "address": replica.address.to_string(),
+        "health": match status.health {
+            Health::Healthy => "healthy",
+            Health::Unhealthy => "unhealthy",
+            Health::Ejected => "ejected",
+        },
+        "in_flight": replica.in_flight(),
+        "latency_ms": replica.latency().as_secs_f64() * 1000.0,
+        "last_error": replica.last_error(),
+    })
+}

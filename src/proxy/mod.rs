@@ -1,0 +1,223 @@
+//! Door 1, the data plane: a request's way through pingora's phases, in the order of its life.
+
+mod admit;
+mod context;
+mod cors;
+mod finish;
+mod forward;
+mod hold;
+mod local;
+mod refusal;
+mod rescue;
+mod respond;
+mod spool;
+mod stream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+
+use self::admit::Admitted;
+pub use self::context::Context;
+use self::refusal::Refusal;
+use crate::routing::{Endpoint, Local};
+use crate::snapshot::Snapshot;
+use crate::telemetry::Metrics;
+
+/// The longest request id taken over from a caller, in bytes.
+const LONGEST_ID: usize = 128;
+
+/// Everything a request needs.
+pub struct Gateway {
+    /// The configuration in force.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub metrics: Arc<Metrics>,
+    /// False while draining.
+    pub ready: Arc<AtomicBool>,
+}
+
+impl Gateway {
+    /// Whether an endpoint is there for this listener.
+    fn shows(&self, ctx: &Context, endpoint: Endpoint) -> bool {
+        endpoint != Endpoint::Local(Local::Metrics) || ctx.snapshot.config.metrics.on_data_listener
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(self.snapshot.load_full())
+    }
+
+    /// Pingora's default would put a compression module in every request's way.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        ctx.activate(&self.metrics.active);
+        ctx.request_id = request_id(session.req_header());
+        let config = &ctx.snapshot.config;
+        if config.privacy.log_client_ip {
+            let address = session.client_addr().and_then(|address| address.as_inet());
+            ctx.client = address.map(std::net::SocketAddr::ip);
+        }
+        // Pingora would keep an idle connection for ever after its first request.
+        session.set_keepalive(Some(config.timeouts.client_idle.as_secs()));
+        session.set_write_timeout(Some(config.timeouts.client_write));
+        session.set_read_timeout(Some(config.timeouts.request_body));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let refusal = match admit::admit(self, session, ctx).await {
+            Ok(Admitted::Forward) => {
+                if forward::advance(ctx, &self.metrics, None) {
+                    return Ok(false);
+                }
+                let rested =
+                    ctx.course.hops.iter().filter_map(|hop| hop.upstream.provider.keys.rested_in());
+                Refusal::no_healthy_upstream(rested.min())
+            }
+            Ok(Admitted::Local(local)) => {
+                let ready = self.ready.load(Relaxed);
+                match local::answer(session, ctx, local, ready, &self.metrics).await? {
+                    None => return Ok(true),
+                    Some(refusal) => refusal,
+                }
+            }
+            Ok(Admitted::Preflight(head)) => {
+                ctx.outcome.status = head.status.as_u16();
+                session.write_response_header(head, true).await?;
+                return Ok(true);
+            }
+            Err(refusal) => refusal,
+        };
+        rescue::refuse(session, ctx, refusal).await?;
+        Ok(true)
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
+        let Some(attempt) = ctx.course.next.take() else {
+            return Error::e_explain(ErrorType::InternalError, "no attempt was chosen");
+        };
+        let peer = attempt.peer()?;
+        ctx.course.attempts += 1;
+        ctx.course.current = Some(attempt);
+        Ok(Box::new(peer))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        forward::write_request(ctx, request)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        respond::judge_head(ctx, &self.metrics, head)
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        respond::write_head(ctx, head)
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        respond::write_chunk(ctx, &self.metrics, body, end)?;
+        Ok(None)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        rescue::after_connect(ctx, &self.metrics, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        _session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Context,
+        reused: bool,
+    ) -> Box<Error> {
+        rescue::after_attempt(ctx, &self.metrics, error, reused)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Context,
+    ) -> FailToProxy {
+        rescue::rescue(session, ctx, error).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        if let Some(error) = error.filter(|_| ctx.outcome.failure.is_none()) {
+            ctx.outcome.failure = Some(error.to_string());
+        }
+        finish::finish(session, ctx, &self.metrics);
+    }
+
+    /// Failures are told once, in the access log: pingora's own lines would carry the query, and
+    /// with it a key.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+        _error: &Error,
+        _context: pingora::proxy::ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// The caller's id when it is a sane one, else a new one of 128 random bits.
+fn request_id(request: &RequestHeader) -> String {
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+    let given = request.headers.get("x-request-id").and_then(|id| id.to_str().ok());
+    match given {
+        Some(id) if (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(sane) => id.to_owned(),
+        _ => format!("{:032x}", rand::random::<u128>()),
+    }
+}

@@ -1,0 +1,167 @@
+//! Why a request is not answered as asked, in the terms of the contract: status, code, message.
+
+use std::time::Duration;
+
+use crate::protocol::json::{ScanError, WrongType};
+use crate::protocol::multipart::MultipartError;
+use crate::protocol::openai_chat::EditError;
+
+/// Why a request is not answered as asked. Its words are for the caller: no address, no key, and
+/// nothing of a provider but its answer stands in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    pub code: &'static str,
+    pub message: String,
+    pub param: Option<String>,
+    pub retry_after: Option<Duration>,
+}
+
+/// A pause to suggest when nothing better is known: one round of health checks.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+impl Refusal {
+    fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), param: None, retry_after: None }
+    }
+
+    fn about(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    pub fn no_key() -> Self {
+        Self::new(
+            401,
+            "invalid_api_key",
+            "No API key was sent. Send one as `Authorization: Bearer KEY`.",
+        )
+    }
+
+    pub fn unknown_key() -> Self {
+        Self::new(401, "invalid_api_key", "This API key is not valid here.")
+    }
+
+    pub fn ambiguous_key() -> Self {
+        Self::new(
+            400,
+            "invalid_request",
+            "The request carries more than one API key. Send exactly one.",
+        )
+    }
+
+    pub fn unknown_path(method: &str, path: &str) -> Self {
+        let path: String = path.chars().take(200).collect();
+        Self::new(404, "not_found", format!("There is nothing at {method} {path}."))
+    }
+
+    pub fn model_not_found(model: &str) -> Self {
+        let shown: String = model.chars().take(200).collect();
+        Self::new(404, "model_not_found", format!("The model `{shown}` does not exist."))
+            .about("model")
+    }
+
+    pub fn model_not_allowed(model: &str) -> Self {
+        let shown: String = model.chars().take(200).collect();
+        Self::new(
+            403,
+            "model_not_allowed",
+            format!("This API key may not use the model `{shown}`."),
+        )
+        .about("model")
+    }
+
+    pub fn no_model() -> Self {
+        Self::new(400, "invalid_request", "The request names no model.").about("model")
+    }
+
+    pub fn no_default_provider() -> Self {
+        Self::new(404, "not_found", "No provider is configured for requests without a model.")
+    }
+
+    pub fn wrong_type(param: &str, expected: &str) -> Self {
+        Self::new(400, "invalid_request", format!("`{param}` must be {expected}.")).about(param)
+    }
+
+    pub fn encoded_body() -> Self {
+        Self::new(415, "invalid_request", "A request body must not be compressed.")
+            .about("content-encoding")
+    }
+
+    pub fn too_large(limit: u64) -> Self {
+        let message = format!("The request body is larger than the {limit} bytes allowed.");
+        Self::new(413, "request_too_large", message)
+    }
+
+    pub fn body_too_slow() -> Self {
+        Self::new(408, "invalid_request", "The request body did not arrive in time.")
+    }
+
+    pub fn no_healthy_upstream(retry_after: Option<Duration>) -> Self {
+        let refusal =
+            Self::new(503, "no_healthy_upstream", "No provider can serve this model now.");
+        Self { retry_after: retry_after.or(Some(TRY_AGAIN)), ..refusal }
+    }
+
+    pub fn upstream_auth() -> Self {
+        Self::new(502, "upstream_auth", "The provider refused the gateway's own credentials.")
+    }
+
+    pub fn upstream_unreachable() -> Self {
+        Self::new(502, "upstream_error", "The provider could not be reached, or broke off.")
+    }
+
+    pub fn upstream_timeout() -> Self {
+        Self::new(504, "upstream_error", "The provider did not answer in time.")
+    }
+
+    /// The provider's own failure, with its own words where it had any.
+    pub fn upstream_status(
+        status: u16,
+        said: Option<String>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let message =
+            said.unwrap_or_else(|| format!("The provider answered with status {status}."));
+        Self { retry_after, ..Self::new(status, "upstream_error", message) }
+    }
+
+    pub fn internal() -> Self {
+        Self::new(
+            500,
+            "internal_error",
+            "The gateway failed. The request id helps to find out why.",
+        )
+    }
+}
+
+impl From<ScanError> for Refusal {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Duplicate(ref member) => {
+                let message = format!("The request body has `{member}` more than once.");
+                Self::new(400, "duplicate_field", message).about(member.clone())
+            }
+            other => Self::new(400, "invalid_json", format!("The request body is {other}.")),
+        }
+    }
+}
+
+impl From<WrongType> for Refusal {
+    fn from(error: WrongType) -> Self {
+        Self::wrong_type(&error.name, error.expected)
+    }
+}
+
+impl From<MultipartError> for Refusal {
+    fn from(error: MultipartError) -> Self {
+        Self::new(400, "invalid_request", format!("The form cannot be read: {error}."))
+    }
+}
+
+impl From<EditError> for Refusal {
+    fn from(error: EditError) -> Self {
+        let EditError::InvalidRequest { param, message } = error;
+        Self::new(400, "invalid_request", message).about(param)
+    }
+}

@@ -1,0 +1,186 @@
+//! The one place where a failure becomes a response.
+
+use bytes::Bytes;
+use http::header;
+use pingora::http::ResponseHeader;
+use pingora::proxy::{FailToProxy, Session};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use super::context::Context;
+use super::forward::record_failure;
+use super::hold::{self, SILENT_UPSTREAM, UPLOAD_TOO_LARGE};
+use super::local;
+use super::refusal::Refusal;
+use super::respond::{flush, is_streaming, may_retry, seconds, try_next};
+use crate::protocol::openai_chat::{self, Caller, write_refusal, write_stream_refusal};
+use crate::routing::Failure;
+use crate::telemetry::Metrics;
+
+/// How long an unread body may go on arriving after a refusal, so that the client gets to read it.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// No connection came about: may another attempt help?
+pub fn after_connect(ctx: &mut Context, metrics: &Metrics, mut error: Box<Error>) -> Box<Error> {
+    let failure = Failure::Connect;
+    record_failure(ctx, metrics, failure, None);
+    // Nothing was sent: the body is whole, unless an earlier attempt has spent it.
+    let retry = may_retry(ctx) && try_next(ctx, metrics, failure);
+    if !retry {
+        ctx.course.failure = Some(failure);
+    }
+    error.set_retry(retry);
+    error
+}
+
+/// An attempt broke off: may another one help?
+pub fn after_attempt(
+    ctx: &mut Context,
+    metrics: &Metrics,
+    mut error: Box<Error>,
+    reused: bool,
+) -> Box<Error> {
+    if ctx.course.next.is_some() {
+        error.set_retry(true);
+        return error;
+    }
+    if ctx.refusal.is_some() {
+        error.set_retry(false);
+        return error;
+    }
+    let Some(failure) = blame(&error) else {
+        // The client's own doing, or its leaving.
+        ctx.outcome.client_gone = error.esource == ErrorSource::Downstream;
+        error.set_retry(false);
+        return error;
+    };
+    if reused && failure == Failure::Broken && repeat_on_new_connection(ctx) {
+        error.set_retry(true);
+        return error;
+    }
+    record_failure(ctx, metrics, failure, None);
+    let retry = may_retry(ctx) && try_next(ctx, metrics, failure);
+    if !retry {
+        ctx.course.failure = Some(failure);
+    }
+    error.set_retry(retry);
+    error
+}
+
+/// A pooled connection that was dead already says nothing about the replica: the same attempt goes
+/// out once more, on a new connection.
+fn repeat_on_new_connection(ctx: &mut Context) -> bool {
+    if !may_retry(ctx) || ctx.course.current.as_ref().is_none_or(|attempt| attempt.answered) {
+        return false;
+    }
+    let Some(mut attempt) = ctx.course.current.take() else { return false };
+    attempt.fresh = true;
+    ctx.course.attempts = ctx.course.attempts.saturating_sub(1);
+    ctx.course.next = Some(attempt);
+    true
+}
+
+/// Whose failure it was, when it was the upstream's.
+fn blame(error: &Error) -> Option<Failure> {
+    if error.etype == SILENT_UPSTREAM {
+        return Some(Failure::Timeout);
+    }
+    if error.esource != ErrorSource::Upstream {
+        return None;
+    }
+    Some(match error.etype {
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failure::Timeout,
+        _ => Failure::Broken,
+    })
+}
+
+/// The request has failed for good: says so, if there is still somebody to tell.
+pub async fn rescue(session: &mut Session, ctx: &mut Context, error: &Error) -> FailToProxy {
+    let refusal = ctx.refusal.take().unwrap_or_else(|| explain(ctx, error));
+    ctx.outcome.failure = Some(error.to_string());
+    if ctx.outcome.client_gone {
+        ctx.outcome.status = 499;
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
+    let progress = ctx.hold.as_ref().map(|hold| hold.progress()).unwrap_or_default();
+    let written = session.response_written().is_some_and(|head| !head.status.is_informational());
+    let told = if progress.committed || progress.heartbeating || written {
+        tell_in_band(session, ctx, &refusal).await
+    } else {
+        // The client's own session again: the held one has no say over its connection.
+        if let Some(hold) = ctx.hold.take() {
+            hold::uninstall(&mut session.downstream_session, &hold);
+        }
+        session.set_keepalive(None);
+        drain(session).await;
+        write(session, ctx, &refusal).await
+    };
+    if told.is_err() {
+        ctx.outcome.client_gone = true;
+    }
+    FailToProxy { error_code: refusal.status, can_reuse_downstream: false }
+}
+
+/// An event, and the stream's proper end. Anything but an event stream can only be broken off.
+async fn tell_in_band(session: &mut Session, ctx: &mut Context, refusal: &Refusal) -> Result<()> {
+    if !is_streaming(ctx) {
+        return Ok(());
+    }
+    let mut bytes = flush(ctx).map(Vec::from).unwrap_or_default();
+    let told = to_write(refusal, &ctx.request_id);
+    bytes.extend_from_slice(&write_stream_refusal(ctx.caller, ctx.asked.operation, &told));
+    session.write_response_body(Some(bytes.into()), true).await
+}
+
+/// What went wrong, for the client.
+fn explain(ctx: &Context, error: &Error) -> Refusal {
+    if error.etype == UPLOAD_TOO_LARGE {
+        return Refusal::too_large(ctx.snapshot.config.limits.upload);
+    }
+    match ctx.course.failure.or_else(|| blame(error)) {
+        Some(Failure::Connect | Failure::Broken) => Refusal::upstream_unreachable(),
+        Some(Failure::Timeout) => Refusal::upstream_timeout(),
+        Some(Failure::Status(status)) => Refusal::upstream_status(status, None, None),
+        None => Refusal::internal(),
+    }
+}
+
+/// Answers a request that goes no further. The connection lives on if the body is read.
+pub async fn refuse(session: &mut Session, ctx: &mut Context, refusal: Refusal) -> Result<()> {
+    ctx.outcome.failure = Some(format!("{}: {}", refusal.code, refusal.message));
+    drain(session).await;
+    write(session, ctx, &refusal).await
+}
+
+/// Reads what the client still sends, for a while: closing with unread bytes resets the connection,
+/// and the client may never see why.
+async fn drain(session: &mut Session) {
+    session.set_total_drain_timeout(Some(DRAIN));
+    if session.drain_request_body().await.is_err() {
+        session.set_keepalive(None);
+    }
+}
+
+async fn write(session: &mut Session, ctx: &mut Context, refusal: &Refusal) -> Result<()> {
+    let body = write_body(ctx.caller, refusal, &ctx.request_id);
+    let mut head = ResponseHeader::build(refusal.status, Some(8))?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    if let Some(pause) = refusal.retry_after {
+        head.insert_header(header::RETRY_AFTER, seconds(pause))?;
+    }
+    local::write(session, ctx, head, body).await
+}
+
+/// A refusal's body, in the caller's dialect.
+pub fn write_body(caller: Caller, refusal: &Refusal, request_id: &str) -> Bytes {
+    write_refusal(caller, &to_write(refusal, request_id))
+}
+
+fn to_write<'a>(refusal: &'a Refusal, request_id: &'a str) -> openai_chat::Refusal<'a> {
+    openai_chat::Refusal {
+        status: refusal.status,
+        code: refusal.code,
+        message: &refusal.message,
+        param: refusal.param.as_deref(),
+        request_id,
+    }
+}

@@ -1,0 +1,313 @@
+//! From the upstream: what its head means, and what the client gets of it.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorType, Result};
+
+use super::context::{Context, mark};
+use super::forward::{advance, is_our_key, record_failure, record_success};
+use super::refusal::Refusal;
+use super::rescue::write_body;
+use super::stream::{Passed, Stage, edit_whole, error_message, keep};
+use crate::protocol::openai_chat::Operation;
+use crate::routing::{Failure, Next, judge};
+use crate::telemetry::Metrics;
+
+/// Pingora's name for the error that ends an attempt we mean to repeat.
+const ANOTHER_ATTEMPT: ErrorType = ErrorType::Custom("AnotherAttempt");
+
+/// Headers of a provider that are not the client's business.
+const NOT_RETURNED: [&str; 9] = [
+    "alt-svc",
+    "cf-cache-status",
+    "cf-ray",
+    "openai-organization",
+    "openai-project",
+    "server",
+    "set-cookie",
+    "strict-transport-security",
+    "x-request-id",
+];
+
+/// The upstream's head: keep it, or try something else.
+pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader) -> Result<()> {
+    let status = head.status.as_u16();
+    if head.status.is_informational() && status != 101 {
+        return Ok(());
+    }
+    if let Some(attempt) = &mut ctx.course.current {
+        attempt.answered = true;
+        attempt.pick.replica().observe_latency(attempt.started.elapsed());
+    }
+    if status < 300 || status == 304 {
+        begin_answer(ctx, metrics, head);
+        return Ok(());
+    }
+    // Redirects are not followed, and not passed on either: they name the provider's addresses.
+    let failure = Failure::Status(if status < 400 { 502 } else { status });
+    let pause = retry_after(&head.headers, SystemTime::now());
+    if status < 400 {
+        record_failure(ctx, metrics, failure, pause);
+        return fail_over(ctx, metrics, failure, Refusal::upstream_status(502, None, None));
+    }
+    if judge(failure, &ctx.snapshot.config.retry, is_our_key(ctx)) == Next::Keep && status < 500 {
+        // The client's own mistake, in the provider's own words.
+        record_client_error(ctx, metrics, failure);
+        return keep_failure(ctx, head, failure);
+    }
+    record_failure(ctx, metrics, failure, pause);
+    if is_our_key(ctx) && matches!(status, 401 | 403) {
+        return fail_over(ctx, metrics, failure, Refusal::upstream_auth());
+    }
+    if may_retry(ctx) && try_next(ctx, metrics, failure) {
+        return again(failure);
+    }
+    keep_failure(ctx, head, failure)
+}
+
+/// The replica works; what it says is about the request.
+fn record_client_error(ctx: &Context, metrics: &Metrics, failure: Failure) {
+    record_failure(ctx, metrics, failure, None);
+    if let Some(attempt) = &ctx.course.current {
+        attempt.upstream.pool.succeeded(attempt.pick.replica());
+    }
+}
+
+fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader) {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let event_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let leg = ctx.course.current.as_ref().and_then(|attempt| attempt.leg.as_ref());
+    let stage = match leg {
+        Some(leg) if head.status.as_u16() != 101 => {
+            let withhold = ctx.asked.stream && !ctx.asked.usage;
+            Stage::of(ctx.asked.operation, event_stream, &leg.model.response, withhold)
+        }
+        _ => Stage::Pass,
+    };
+    ctx.stage = stage;
+    if !matches!(ctx.stage, Stage::Stream(_)) {
+        record_success(ctx, metrics);
+    }
+    if ctx.stage.changes_length() {
+        // Before pingora decides about framing: later, it would close the connection instead.
+        head.remove_header(&header::CONTENT_LENGTH);
+    }
+}
+
+/// Passes a failure on: told anew when it is the provider's, as it is when it is the client's own.
+fn keep_failure(ctx: &mut Context, head: &mut ResponseHeader, failure: Failure) -> Result<()> {
+    let Failure::Status(status) = failure else { return Ok(()) };
+    let pause = retry_after(&head.headers, SystemTime::now());
+    let ours = status >= 500 || status == 429;
+    if is_heartbeating(ctx) {
+        ctx.refusal = Some(Refusal::upstream_status(status, None, pause));
+        return Error::e_explain(ErrorType::HTTPStatus(status), "the upstream failed");
+    }
+    ctx.stage = Stage::Pass;
+    if ours {
+        ctx.stage = Stage::Failure { kept: bytes::BytesMut::new() };
+        ctx.refusal = Some(Refusal::upstream_status(status, None, pause));
+        head.remove_header(&header::CONTENT_LENGTH);
+        head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    }
+    Ok(())
+}
+
+/// Another attempt when there is one, else `refusal`.
+fn fail_over(
+    ctx: &mut Context,
+    metrics: &Metrics,
+    failure: Failure,
+    refusal: Refusal,
+) -> Result<()> {
+    if may_retry(ctx) && try_next(ctx, metrics, failure) {
+        return again(failure);
+    }
+    ctx.refusal = Some(refusal);
+    Error::e_explain(ErrorType::HTTPStatus(502), "the upstream failed")
+}
+
+fn again(failure: Failure) -> Result<()> {
+    let mut error = Error::explain(ANOTHER_ATTEMPT, failure.label());
+    error.as_up();
+    error.set_retry(true);
+    Err(error)
+}
+
+/// Chooses the next attempt after `failure`; false when nothing may help.
+pub fn try_next(ctx: &mut Context, metrics: &Metrics, failure: Failure) -> bool {
+    let next = judge(failure, &ctx.snapshot.config.retry, is_our_key(ctx));
+    next != Next::Keep && advance(ctx, metrics, Some((failure, next)))
+}
+
+/// Whether another attempt could still be told from a first one: the client has nothing of an
+/// answer yet, and the body is still there to send.
+pub fn may_retry(ctx: &Context) -> bool {
+    ctx.hold.as_ref().is_none_or(|hold| {
+        let progress = hold.progress();
+        !progress.committed && !progress.spent
+    })
+}
+
+fn is_heartbeating(ctx: &Context) -> bool {
+    ctx.hold.as_ref().is_some_and(|hold| hold.progress().heartbeating)
+}
+
+/// The head as the client gets it.
+pub fn write_head(ctx: &mut Context, head: &mut ResponseHeader) -> Result<()> {
+    if head.status.is_informational() && head.status.as_u16() != 101 {
+        return Ok(());
+    }
+    if let Some(id) = head.headers.get("x-request-id").cloned() {
+        head.insert_header("x-forebay-upstream-request-id", id)?;
+    }
+    for name in NOT_RETURNED {
+        head.remove_header(name);
+    }
+    if let (Stage::Failure { .. }, Some(pause)) =
+        (&ctx.stage, ctx.refusal.as_ref().and_then(|refusal| refusal.retry_after))
+    {
+        head.insert_header(header::RETRY_AFTER, seconds(pause))?;
+    }
+    ctx.outcome.status = head.status.as_u16();
+    mark(ctx, head)?;
+    super::cors::allow(ctx, head)
+}
+
+/// The next bytes of the answer.
+pub fn write_chunk(
+    ctx: &mut Context,
+    metrics: &Metrics,
+    body: &mut Option<Bytes>,
+    end: bool,
+) -> Result<()> {
+    match &mut ctx.stage {
+        Stage::Pass => Ok(()),
+        Stage::Meter(meter) => {
+            body.iter().for_each(|chunk| meter.push(chunk));
+            Ok(())
+        }
+        Stage::Edit { kept, edits, usage } => {
+            let fits = body.take().is_none_or(|chunk| keep(kept, &chunk));
+            if !fits {
+                return Error::e_explain(ErrorType::InternalError, "an answer too long to edit");
+            }
+            if end {
+                let (whole, read) = edit_whole(std::mem::take(kept), edits);
+                (*body, *usage) = (Some(whole), read);
+            }
+            Ok(())
+        }
+        Stage::Failure { kept } => {
+            body.take().map(|chunk| keep(kept, &chunk));
+            if end && let Some(refusal) = &mut ctx.refusal {
+                if let Some(said) = error_message(kept) {
+                    refusal.message = said;
+                }
+                *body = Some(write_body(ctx.caller, refusal, &ctx.request_id));
+            }
+            Ok(())
+        }
+        Stage::Stream(_) => write_events(ctx, metrics, body, end),
+    }
+}
+
+fn write_events(
+    ctx: &mut Context,
+    metrics: &Metrics,
+    body: &mut Option<Bytes>,
+    end: bool,
+) -> Result<()> {
+    let Stage::Stream(stream) = &mut ctx.stage else { return Ok(()) };
+    match stream.push(body.take(), end) {
+        Passed::Bytes(bytes) => {
+            *body = bytes;
+            note_events(ctx, metrics);
+            Ok(())
+        }
+        Passed::FirstError { status, body: said } => {
+            let failure = Failure::Status(status.unwrap_or(502));
+            record_failure(ctx, metrics, failure, None);
+            let status = status.unwrap_or(502);
+            let refusal = match status {
+                401 | 403 if is_our_key(ctx) => Refusal::upstream_auth(),
+                _ => Refusal::upstream_status(status, error_message(&said), None),
+            };
+            fail_over(ctx, metrics, failure, refusal)
+        }
+    }
+}
+
+/// Times the events of a stream. The first good one is what makes an attempt a success.
+fn note_events(ctx: &mut Context, metrics: &Metrics) {
+    if ctx.stage.events() == 0 {
+        return;
+    }
+    let now = Instant::now();
+    if ctx.timing.first_event.is_none() {
+        ctx.timing.first_event = Some(now);
+        record_success(ctx, metrics);
+    }
+    ctx.timing.last_event = Some(now);
+}
+
+/// What a stream still holds when it breaks off.
+pub fn flush(ctx: &mut Context) -> Option<Bytes> {
+    match &mut ctx.stage {
+        Stage::Stream(stream) => stream.flush(),
+        _ => None,
+    }
+}
+
+/// Whether a failure can be told in the stream: the client reads events.
+pub fn is_streaming(ctx: &Context) -> bool {
+    matches!(ctx.stage, Stage::Stream(_))
+        || (ctx.asked.stream && ctx.asked.operation != Operation::Other && is_heartbeating(ctx))
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3), or OpenAI's `retry-after-ms`.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(milliseconds) = text("retry-after-ms").and_then(|ms| ms.trim().parse().ok()) {
+        return Some(Duration::from_millis(milliseconds));
+    }
+    let value = text("retry-after")?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    httpdate::parse_http_date(value).ok()?.duration_since(now).ok()
+}
+
+/// Whole seconds, rounded up: a client that comes back early is only refused again.
+pub fn seconds(pause: Duration) -> u64 {
+    pause.as_secs() + u64::from(pause.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_read_in_every_form() {
+        let now = httpdate::parse_http_date("Fri, 20 Nov 2026 12:00:00 GMT").unwrap();
+        let read = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(read("retry-after", "7"), Some(Duration::from_secs(7)));
+        assert_eq!(read("retry-after-ms", "250"), Some(Duration::from_millis(250)));
+        let date = read("retry-after", "Fri, 20 Nov 2026 12:00:30 GMT");
+        assert_eq!(date, Some(Duration::from_secs(30)));
+        assert_eq!(read("retry-after", "soon"), None);
+    }
+
+    #[test]
+    fn a_pause_is_told_in_whole_seconds_rounded_up() {
+        assert_eq!(seconds(Duration::from_millis(1200)), 2);
+        assert_eq!(seconds(Duration::from_secs(3)), 3);
+    }
+}

@@ -1,0 +1,251 @@
+//! The answer's bytes on their way to the client: read in passing, edited where asked for.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::config::{ResponseEdits, Thinking};
+use crate::protocol::openai_chat::{
+    Operation, StreamEditor, StreamOptions, Usage, edit_response, read_usage,
+};
+
+/// Answers up to this size are read whole for their usage, edits, or error message.
+const WHOLE: usize = 32 << 20;
+/// Of a longer answer, this much of its end is kept: usage stands there.
+const TAIL: usize = 16 << 10;
+/// Answers up to this size are kept whole only to read their usage.
+const METERED_WHOLE: usize = 256 << 10;
+/// How much of a stream is held before its first event is known to be good.
+const UNJUDGED: usize = 64 << 10;
+
+/// What happens to the bytes of an answer.
+pub enum Stage {
+    /// They pass.
+    Pass,
+    /// An event stream.
+    Stream(Stream),
+    /// Kept until it is whole, then edited.
+    Edit { kept: BytesMut, edits: ResponseEdits, usage: Option<Usage> },
+    /// They pass, and usage is read.
+    Meter(Meter),
+    /// The provider's failure, kept for what it says.
+    Failure { kept: BytesMut },
+}
+
+/// An event stream under way.
+pub struct Stream {
+    editor: StreamEditor,
+    unjudged: Vec<Bytes>,
+    judged: bool,
+    out: Vec<Bytes>,
+}
+
+/// What became of a chunk of a stream.
+#[derive(Debug, PartialEq)]
+pub enum Passed {
+    /// The client gets this (or nothing, for now).
+    Bytes(Option<Bytes>),
+    /// The stream's first event is an error of this status.
+    FirstError { status: Option<u16>, body: Bytes },
+}
+
+/// Keeps what is needed to read the usage of an answer that passes.
+#[derive(Default)]
+pub struct Meter {
+    kept: Vec<Bytes>,
+    length: usize,
+    tail: BytesMut,
+}
+
+impl Stage {
+    /// The stage of a good answer.
+    pub fn of(
+        operation: Operation,
+        event_stream: bool,
+        edits: &ResponseEdits,
+        withhold: bool,
+    ) -> Self {
+        if event_stream {
+            let options = StreamOptions { edits: edits.clone(), withhold_usage: withhold };
+            return Self::Stream(Stream {
+                editor: StreamEditor::new(options),
+                unjudged: Vec::new(),
+                judged: false,
+                out: Vec::new(),
+            });
+        }
+        let editable = matches!(operation, Operation::ChatCompletions | Operation::Completions);
+        let edited = edits.prefix.is_some() || edits.thinking != Thinking::Passthrough;
+        if editable && edited {
+            return Self::Edit { kept: BytesMut::new(), edits: edits.clone(), usage: None };
+        }
+        match operation {
+            Operation::Other => Self::Pass,
+            _ => Self::Meter(Meter::default()),
+        }
+    }
+
+    /// Whether the answer's length changes, or is not known before its end.
+    pub fn changes_length(&self) -> bool {
+        !matches!(self, Self::Pass | Self::Meter(_))
+    }
+
+    pub fn usage(&self) -> Option<Usage> {
+        match self {
+            Self::Pass | Self::Failure { .. } => None,
+            Self::Stream(stream) => stream.editor.usage(),
+            Self::Edit { usage, .. } => *usage,
+            Self::Meter(meter) => meter.usage(),
+        }
+    }
+
+    /// Events that carried data so far.
+    pub fn events(&self) -> u64 {
+        match self {
+            Self::Stream(stream) => stream.editor.content_events(),
+            _ => 0,
+        }
+    }
+}
+
+impl Stream {
+    /// Takes a chunk, and the end when there is one, to what the client shall see.
+    pub fn push(&mut self, chunk: Option<Bytes>, end: bool) -> Passed {
+        if let Some(chunk) = chunk.filter(|chunk| !chunk.is_empty()) {
+            self.editor.push(chunk, &mut self.out);
+        }
+        if end {
+            self.editor.finish(&mut self.out);
+        }
+        if self.judged {
+            return Passed::Bytes(concatenated(&mut self.out));
+        }
+        if let Some(error) = self.editor.first_error() {
+            self.judged = true;
+            return Passed::FirstError { status: error.status, body: error.body.clone() };
+        }
+        self.unjudged.append(&mut self.out);
+        let held: usize = self.unjudged.iter().map(Bytes::len).sum();
+        if !(self.editor.judged() || end || held > UNJUDGED) {
+            return Passed::Bytes(None);
+        }
+        self.judged = true;
+        Passed::Bytes(concatenated(&mut self.unjudged))
+    }
+
+    /// Flushes what is held back: the stream has broken off.
+    pub fn flush(&mut self) -> Option<Bytes> {
+        self.editor.finish(&mut self.out);
+        self.unjudged.append(&mut self.out);
+        concatenated(&mut self.unjudged)
+    }
+}
+
+impl Meter {
+    pub fn push(&mut self, chunk: &Bytes) {
+        self.length = self.length.saturating_add(chunk.len());
+        if self.length <= METERED_WHOLE {
+            self.kept.push(chunk.clone());
+            return;
+        }
+        for earlier in std::mem::take(&mut self.kept) {
+            keep_end(&mut self.tail, &earlier);
+        }
+        keep_end(&mut self.tail, chunk);
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        if self.length > METERED_WHOLE {
+            return usage_at_the_end(&self.tail);
+        }
+        match self.kept.as_slice() {
+            [] => None,
+            [whole] => read_usage(whole),
+            pieces => read_usage(&pieces.concat()),
+        }
+    }
+}
+
+/// Keeps `chunk` for an edit or an error message; false when the answer is too long for that.
+pub fn keep(kept: &mut BytesMut, chunk: &Bytes) -> bool {
+    let fits = kept.len().saturating_add(chunk.len()) <= WHOLE;
+    if fits {
+        kept.extend_from_slice(chunk);
+    }
+    fits
+}
+
+/// The edited answer, and the usage it told of.
+pub fn edit_whole(kept: BytesMut, edits: &ResponseEdits) -> (Bytes, Option<Usage>) {
+    let whole = kept.freeze();
+    let usage = read_usage(&whole);
+    (edit_response(&whole, edits).unwrap_or(whole), usage)
+}
+
+/// The provider's own words about its failure: `error.message`, or `message`, as OpenAI, vLLM and
+/// FastAPI put it.
+pub fn error_message(body: &[u8]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let places = ["/error/message", "/message", "/detail", "/error"];
+    let said = places.iter().find_map(|place| value.pointer(place)?.as_str())?;
+    Some(said.chars().take(2000).collect())
+}
+
+/// One piece, copied only when there are several.
+fn concatenated(pieces: &mut Vec<Bytes>) -> Option<Bytes> {
+    match pieces.len() {
+        0 => None,
+        1 => pieces.pop(),
+        _ => {
+            let joined = Bytes::from(pieces.concat());
+            pieces.clear();
+            Some(joined)
+        }
+    }
+}
+
+fn keep_end(tail: &mut BytesMut, bytes: &[u8]) {
+    let bytes = bytes.get(bytes.len().saturating_sub(TAIL)..).unwrap_or(bytes);
+    let surplus = (tail.len() + bytes.len()).saturating_sub(TAIL);
+    drop(tail.split_to(surplus.min(tail.len())));
+    tail.extend_from_slice(bytes);
+}
+
+/// Reads the last `"usage": {…}` of an answer of which only the end is there.
+fn usage_at_the_end(tail: &[u8]) -> Option<Usage> {
+    let at = memchr::memmem::rfind(tail, b"\"usage\"")?;
+    let mut object = b"{".to_vec();
+    let member = tail.get(at..)?;
+    let close = member.iter().rposition(|byte| *byte == b'}')?;
+    object.extend_from_slice(member.get(..=close)?);
+    read_usage(&object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_answer_is_metered_by_its_end() {
+        let mut meter = Meter::default();
+        let chunk = Bytes::from(vec![b'1'; 100_000]);
+        meter.push(&Bytes::from_static(b"{\"data\":["));
+        (0..4).for_each(|_| meter.push(&chunk));
+        meter.push(&Bytes::from_static(
+            b"],\"usage\":{\"prompt_tokens\":7,\"total_tokens\":7,\"completion_tokens\":0}}",
+        ));
+        assert!(meter.kept.is_empty() && meter.tail.len() <= TAIL);
+        assert_eq!(meter.usage().map(|usage| usage.prompt), Some(7));
+    }
+
+    #[test]
+    fn the_providers_words_are_found_in_every_shape() {
+        for body in [
+            r#"{"error":{"message":"no","type":"x"}}"#,
+            r#"{"object":"error","message":"no"}"#,
+            r#"{"detail":"no"}"#,
+            r#"{"error":"no"}"#,
+        ] {
+            assert_eq!(error_message(body.as_bytes()).as_deref(), Some("no"), "{body}");
+        }
+        assert_eq!(error_message(b"<html>"), None);
+    }
+}

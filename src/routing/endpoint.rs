@@ -1,0 +1,222 @@
+//! The surface: which paths exist, and what each of them needs.
+
+use http::Method;
+
+use crate::protocol::openai_chat::Operation;
+
+/// What a method and path ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Answered here.
+    Local(Local),
+    /// The body, or the multipart form, names the model.
+    ByModel(Call),
+    /// No model: goes to `default_provider`.
+    ByDefault(Call),
+    /// A WebSocket whose query names the model.
+    Realtime,
+}
+
+/// What this process answers itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local {
+    Models,
+    /// One model, by the id after `/v1/models/`.
+    Model,
+    Live,
+    Ready,
+    HealthDetailed,
+    Metrics,
+}
+
+/// A call that is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub operation: Operation,
+    /// The path as a metric label: one of a fixed set.
+    pub label: &'static str,
+}
+
+/// Calls routed by the `model` in their JSON body or form.
+const BY_MODEL: &[(&str, Operation)] = &[
+    ("/v1/chat/completions", Operation::ChatCompletions),
+    ("/v1/completions", Operation::Completions),
+    ("/v1/embeddings", Operation::Embeddings),
+    ("/v1/responses", Operation::Responses),
+    ("/v1/responses/input_tokens", Operation::Other),
+    ("/v1/responses/compact", Operation::Other),
+    ("/v1/messages", Operation::Messages),
+    ("/v1/messages/count_tokens", Operation::Other),
+    ("/v1/rerank", Operation::Other),
+    ("/rerank", Operation::Other),
+    ("/v1/score", Operation::Other),
+    ("/score", Operation::Other),
+    ("/classify", Operation::Other),
+    ("/tokenize", Operation::Other),
+    ("/detokenize", Operation::Other),
+    ("/v1/moderations", Operation::Other),
+    ("/v1/videos", Operation::Other),
+];
+
+/// Families of calls routed by model, any path below.
+const BY_MODEL_BELOW: &[&str] = &["/v1/images/", "/v1/audio/"];
+
+/// Families that carry no model: `/v1/files` itself and everything below it.
+const BY_DEFAULT: &[&str] = &[
+    "/v1/files",
+    "/v1/uploads",
+    "/v1/batches",
+    "/v1/assistants",
+    "/v1/threads",
+    "/v1/vector_stores",
+    "/v1/conversations",
+    "/v1/fine_tuning",
+    "/v1/containers",
+    "/v1/evals",
+];
+
+/// Objects made by calls that are routed by model, and asked for by id.
+const BY_ID: &[&str] = &["/v1/responses", "/v1/videos"];
+
+const LOCAL: &[(&str, Local)] = &[
+    ("/v1/models", Local::Models),
+    ("/health", Local::Live),
+    ("/health/live", Local::Live),
+    ("/health/ready", Local::Ready),
+    ("/health/detailed", Local::HealthDetailed),
+    ("/metrics", Local::Metrics),
+];
+
+impl Endpoint {
+    /// The endpoint at `path`; `None` for everything else, which is never passed on.
+    pub fn find(method: &Method, path: &str) -> Option<Self> {
+        if !is_canonical(path) {
+            return None;
+        }
+        if matches!(*method, Method::GET | Method::HEAD)
+            && let Some(found) = find_local(path)
+        {
+            return Some(found);
+        }
+        if *method == Method::POST
+            && let Some(call) = find_by_model(path)
+        {
+            return Some(Self::ByModel(call));
+        }
+        if *method == Method::GET && path == "/v1/realtime" {
+            return Some(Self::Realtime);
+        }
+        find_by_default(method, path).map(Self::ByDefault)
+    }
+
+    /// The path as a metric label.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Local(Local::Models | Local::Model) => "/v1/models",
+            Self::Local(Local::Metrics) => "/metrics",
+            Self::Local(_) => "/health",
+            Self::ByModel(call) | Self::ByDefault(call) => call.label,
+            Self::Realtime => "/v1/realtime",
+        }
+    }
+}
+
+/// One spelling per resource: what is authorised here must be what the upstream resolves.
+fn is_canonical(path: &str) -> bool {
+    let lower = path.to_ascii_lowercase();
+    let hidden = ["//", "%2e", "%2f", "%5c", "%00", "\\", "#"];
+    !hidden.iter().any(|part| lower.contains(part))
+        && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
+fn find_local(path: &str) -> Option<Endpoint> {
+    if let Some((_, local)) = LOCAL.iter().find(|(known, _)| *known == path) {
+        return Some(Endpoint::Local(*local));
+    }
+    below(path, "/v1/models").map(|_| Endpoint::Local(Local::Model))
+}
+
+fn find_by_model(path: &str) -> Option<Call> {
+    if let Some((label, operation)) = BY_MODEL.iter().find(|(known, _)| *known == path) {
+        return Some(Call { operation: *operation, label });
+    }
+    let label = BY_MODEL_BELOW
+        .iter()
+        .find(|family| path.len() > family.len() && path.starts_with(**family))?;
+    Some(Call { operation: Operation::Other, label })
+}
+
+fn find_by_default(method: &Method, path: &str) -> Option<Call> {
+    let known = [Method::GET, Method::POST, Method::DELETE, Method::PUT, Method::PATCH];
+    if !known.contains(method) {
+        return None;
+    }
+    let in_family = |family: &&&str| path == **family || below(path, family).is_some();
+    let family = BY_DEFAULT.iter().find(in_family);
+    let family = family.or_else(|| BY_ID.iter().find(|family| below(path, family).is_some()));
+    // `GET /v1/videos` lists what `POST /v1/videos` made.
+    let family =
+        family.or_else(|| BY_ID.iter().find(|known| **known == path && path == "/v1/videos"));
+    Some(Call { operation: Operation::Other, label: family? })
+}
+
+/// What of `path` lies below `family`, when anything does.
+fn below<'p>(path: &'p str, family: &str) -> Option<&'p str> {
+    path.strip_prefix(family)?.strip_prefix('/').filter(|rest| !rest.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(method: &Method, path: &str) -> Option<Endpoint> {
+        Endpoint::find(method, path)
+    }
+
+    #[test]
+    fn calls_are_found_by_method_and_path() {
+        let chat = find(&Method::POST, "/v1/chat/completions").unwrap();
+        assert!(
+            matches!(chat, Endpoint::ByModel(call) if call.operation == Operation::ChatCompletions)
+        );
+        assert_eq!(find(&Method::GET, "/v1/chat/completions"), None);
+        assert_eq!(find(&Method::GET, "/v1/realtime"), Some(Endpoint::Realtime));
+        let image = find(&Method::POST, "/v1/images/edits").unwrap();
+        assert!(matches!(image, Endpoint::ByModel(_)));
+    }
+
+    #[test]
+    fn a_response_is_made_by_model_and_fetched_by_id() {
+        assert!(matches!(find(&Method::POST, "/v1/responses"), Some(Endpoint::ByModel(_))));
+        assert!(matches!(find(&Method::GET, "/v1/responses/resp_1"), Some(Endpoint::ByDefault(_))));
+        assert_eq!(find(&Method::GET, "/v1/responses"), None);
+    }
+
+    #[test]
+    fn model_ids_may_hold_slashes() {
+        assert_eq!(find(&Method::GET, "/v1/models/a/b"), Some(Endpoint::Local(Local::Model)));
+    }
+
+    #[test]
+    fn everything_else_is_unknown() {
+        for path in [
+            "/",
+            "/v1",
+            "/v1/",
+            "/v1/filesystem",
+            "/admin",
+            "/v1/images/",
+            "/pause",
+            "/invocations",
+        ] {
+            assert_eq!(find(&Method::POST, path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_a_second_spelling_is_unknown() {
+        for path in ["/v1/files/../models", "/v1//files", "/v1/files/%2e%2e/x", "/v1/files/a%2Fb"] {
+            assert_eq!(find(&Method::GET, path), None, "{path}");
+        }
+    }
+}

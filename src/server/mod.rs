@@ -1,0 +1,111 @@
+//! Assembles pingora's server: listeners, the background work, and the way down.
+
+mod background;
+mod connections;
+mod drain;
+mod listen;
+mod settings;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use log::info;
+use pingora::apps::HttpServerOptions;
+use pingora::proxy::http_proxy;
+use pingora::server::Server;
+use pingora::server::configuration::Opt;
+use pingora::services::background::background_service;
+use pingora::services::listening::Service;
+
+use self::background::Balance;
+use self::connections::Counted;
+use self::drain::Drain;
+use crate::admin;
+use crate::config::Config;
+use crate::mock;
+use crate::proxy::Gateway;
+use crate::snapshot::{Snapshot, Uncompilable};
+use crate::telemetry::Metrics;
+
+/// What the command line says about how to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Go to the background.
+    pub daemon: bool,
+    /// Take the sockets over from a running server.
+    pub upgrade: bool,
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Unstartable {
+    #[error(transparent)]
+    Configuration(#[from] Uncompilable),
+    #[error("pingora's own settings: {0}")]
+    Settings(String),
+    #[error("{address}: {reason}")]
+    Listener { address: std::net::SocketAddr, reason: String },
+    #[error("the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Serves until told to stop; returns only when it cannot start.
+pub fn run(config: Config, options: Options) -> Result<std::convert::Infallible, Unstartable> {
+    let settings = settings::pingora(&config)?;
+    let mut opt = Opt::default();
+    (opt.daemon, opt.upgrade) = (options.daemon, options.upgrade);
+    let mut server = Server::new_with_opt_and_conf(opt, settings);
+    server.bootstrap();
+
+    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::compile(config)?));
+    let metrics = Arc::new(Metrics::new()?);
+    let ready = Arc::new(AtomicBool::new(true));
+    let config = snapshot.load();
+
+    // The data plane waits for the first look at the providers: before it, no request could go
+    // anywhere.
+    let balance = Balance { snapshot: Arc::clone(&snapshot) };
+    let balance = server.add_service(background_service("balance", balance));
+
+    let gateway = Gateway {
+        snapshot: Arc::clone(&snapshot),
+        metrics: Arc::clone(&metrics),
+        ready: Arc::clone(&ready),
+    };
+    let mut proxy = http_proxy(&server.configuration, gateway);
+    let mut http = HttpServerOptions::default();
+    http.h2c = true;
+    http.h2_idle_timeout = Some(config.config.timeouts.client_idle);
+    proxy.server_options = Some(http);
+    let app = Counted::new(proxy, metrics.connections.clone());
+    let mut data = Service::new("data plane".to_owned(), app);
+    for given in &config.config.listen {
+        data.add_listener(listen::listener(given)?);
+        info!("listening on {}", listen::describe(given));
+    }
+    let data = server.add_service(data);
+    data.add_dependency(&balance);
+
+    if let Some(given) = &config.config.admin {
+        let app = admin::Metrics::new(Arc::clone(&snapshot), Arc::clone(&metrics));
+        let mut service = Service::new("admin".to_owned(), app);
+        service.add_tcp(&given.listen.to_string());
+        server.add_service(service).add_dependency(&balance);
+        info!("listening on {} for operators", given.listen);
+    }
+
+    let drain = Drain { ready, active: metrics.active.clone() };
+    server.add_service(background_service("drain", drain));
+    drop(config);
+    server.run_forever()
+}
+
+/// Serves the stand-in LLM server on its own.
+pub fn run_mock(address: &str, options: mock::Options) -> ! {
+    let mut server = Server::new_with_opt_and_conf(None, settings::plain());
+    server.bootstrap();
+    server.add_service(mock::service(address, options));
+    info!("the mock listens on {address}");
+    server.run_forever()
+}

@@ -1,0 +1,204 @@
+//! Every metric, named once. Label values come from the configuration or from fixed sets, never
+//! from a client: their number is bounded.
+
+use prometheus::{
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder, core::Collector,
+};
+
+/// Seconds, from a fast refusal to a long answer.
+const DURATION: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// Seconds between two events of a stream.
+const BETWEEN: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+/// The metrics of one process.
+pub struct Metrics {
+    registry: Registry,
+    pub requests: IntCounterVec,
+    pub duration: HistogramVec,
+    pub first_token: HistogramVec,
+    pub inter_token: HistogramVec,
+    pub active: IntGauge,
+    pub tokens: IntCounterVec,
+    pub provider_health: GaugeVec,
+    pub provider_latency: GaugeVec,
+    pub attempts: IntCounterVec,
+    pub failovers: IntCounterVec,
+    pub key_cooldowns: IntCounterVec,
+    pub connections: IntGauge,
+}
+
+/// Tokens of one answer, by kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tokens {
+    pub prompt: u64,
+    pub completion: u64,
+    pub cached: u64,
+    pub reasoning: u64,
+}
+
+/// Registers metrics as it makes them; keeps the first thing that went wrong.
+struct Maker {
+    registry: Registry,
+    failed: Result<(), prometheus::Error>,
+}
+
+impl Metrics {
+    /// Fails only when two metrics share a name: a mistake in this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let mut make = Maker { registry: Registry::new(), failed: Ok(()) };
+        let metrics = Self {
+            requests: make.counters(
+                "forebay_requests_total",
+                "Requests answered.",
+                &["endpoint", "model", "provider", "status"],
+            )?,
+            duration: make.histograms(
+                "forebay_request_duration_seconds",
+                "From the request's head to the last byte of its answer.",
+                &["endpoint", "model", "provider"],
+                &DURATION,
+            )?,
+            first_token: make.histograms(
+                "forebay_time_to_first_token_seconds",
+                "From the request's head to the first event of a stream.",
+                &["model", "provider"],
+                &DURATION,
+            )?,
+            inter_token: make.histograms(
+                "forebay_inter_token_seconds",
+                "Mean time between the events of a stream, one observation per stream.",
+                &["model", "provider"],
+                &BETWEEN,
+            )?,
+            active: make.gauge("forebay_active_requests", "Requests under way.")?,
+            tokens: make.counters(
+                "forebay_tokens_total",
+                "Tokens as the upstream counted them.",
+                &["model", "provider", "type"],
+            )?,
+            provider_health: make.gauges(
+                "forebay_provider_health",
+                "1: takes requests; 0: failed its checks or is left out.",
+                &["provider", "endpoint"],
+            )?,
+            provider_latency: make.gauges(
+                "forebay_provider_latency_seconds",
+                "Smoothed time to the response head.",
+                &["provider", "endpoint"],
+            )?,
+            attempts: make.counters(
+                "forebay_upstream_attempts_total",
+                "Attempts at providers, by how they ended.",
+                &["provider", "outcome"],
+            )?,
+            failovers: make.counters(
+                "forebay_failovers_total",
+                "Requests that went on from one provider to another, or to another replica or key.",
+                &["from", "to"],
+            )?,
+            key_cooldowns: make.counters(
+                "forebay_key_cooldowns_total",
+                "Provider keys put to rest after a limit or a refusal.",
+                &["provider"],
+            )?,
+            connections: make.gauge("forebay_connections", "Client connections with a request.")?,
+            registry: make.registry.clone(),
+        };
+        make.build_info()?;
+        make.failed.map(|()| metrics)
+    }
+
+    /// Counts the tokens of one answer.
+    pub fn count_tokens(&self, model: &str, provider: &str, tokens: Tokens) {
+        let Tokens { prompt, completion, cached, reasoning } = tokens;
+        let kinds = [
+            ("prompt", prompt),
+            ("completion", completion),
+            ("cached", cached),
+            ("reasoning", reasoning),
+        ];
+        for (kind, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
+            self.tokens.with_label_values(&[model, provider, kind]).inc_by(count);
+        }
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            log::error!("cannot write the metrics: {error}");
+        }
+        text
+    }
+}
+
+impl Maker {
+    fn register<M: Collector + Clone + 'static>(&mut self, metric: M) -> M {
+        if let Err(error) = self.registry.register(Box::new(metric.clone())) {
+            self.failed = Err(error);
+        }
+        metric
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        Ok(self.register(IntCounterVec::new(Opts::new(name, help), labels)?))
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<GaugeVec, prometheus::Error> {
+        Ok(self.register(GaugeVec::new(Opts::new(name, help), labels)?))
+    }
+
+    fn gauge(&mut self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        Ok(self.register(IntGauge::new(name, help)?))
+    }
+
+    fn histograms(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        Ok(self.register(HistogramVec::new(options, labels)?))
+    }
+
+    fn build_info(&mut self) -> Result<(), prometheus::Error> {
+        let options = Opts::new("forebay_build_info", "1, with the version as a label.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        let gauge: Gauge = Gauge::with_opts(options)?;
+        self.register(gauge).set(1.0);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counted_request_shows_in_the_text() {
+        let metrics = Metrics::new().unwrap();
+        metrics.requests.with_label_values(&["/v1/chat/completions", "m", "p", "200"]).inc();
+        metrics.count_tokens("m", "p", Tokens { prompt: 3, completion: 5, ..Tokens::default() });
+        let text = String::from_utf8(metrics.render()).unwrap();
+        assert!(text.contains(r#"forebay_requests_total{endpoint="/v1/chat/completions",model="m",provider="p",status="200"} 1"#));
+        assert!(
+            text.contains(r#"forebay_tokens_total{model="m",provider="p",type="completion"} 5"#)
+        );
+        assert!(!text.contains(r#"type="cached""#));
+        assert!(text.contains("forebay_build_info"));
+    }
+}

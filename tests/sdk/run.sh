@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# The official `openai` package against Forebay over its mock.
+#
+#   tests/sdk/run.sh [pytest options]
+#
+# FOREBAY_BIN   the binary (target/debug/forebay)
+# FOREBAY_VENV  the virtual environment, made when missing (target/sdk-venv)
+# DIRECT=1      leave the gateway out: is the mock itself what the SDK expects?
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+bin=${FOREBAY_BIN:-$root/target/debug/forebay}
+venv=${FOREBAY_VENV:-$root/target/sdk-venv}
+work=$(mktemp -d)
+processes=()
+
+cleanup() {
+    status=$?
+    trap - EXIT
+    for pid in "${processes[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
+    wait 2>/dev/null || true
+    if [ $status -ne 0 ]; then tail -n 40 "$work"/*.log 2>/dev/null || true; fi
+    rm -rf "$work"
+    exit $status
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+[ -x "$bin" ] || { echo "no binary at $bin: cargo build, or set FOREBAY_BIN" >&2; exit 2; }
+
+# The mark is written last: a half-made environment is made again.
+if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    cp "$here/requirements.txt" "$venv/installed.txt"
+fi
+
+# All three are held at the same time, so that they differ.
+read -r gateway mock broken < <("$venv/bin/python" - <<'PYTHON'
+import socket
+held = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+print(*(server.getsockname()[1] for server in held))
+PYTHON
+)
+
+# start NAME HEALTH_URL COMMAND...: runs it in the background, and returns when it answers.
+start() {
+    local name=$1 url=$2
+    shift 2
+    "$@" >"$work/$name.log" 2>&1 &
+    local pid=$! deadline=$((SECONDS + 30))
+    processes+=("$pid")
+    until curl --silent --fail --max-time 2 --output /dev/null "$url"; do
+        kill -0 "$pid" 2>/dev/null || { echo "$name has ended" >&2; return 1; }
+        [ $SECONDS -lt $deadline ] || { echo "$name is not ready after 30 s" >&2; return 1; }
+        sleep 0.1
+    done
+}
+
+start mock "http://127.0.0.1:$mock/health" "$bin" mock -p "$mock"
+export FOREBAY_BASE_URL="http://127.0.0.1:$mock/v1" FOREBAY_GATEWAY=0
+
+if [ -z "${DIRECT:-}" ]; then
+    start broken "http://127.0.0.1:$broken/health" "$bin" mock -p "$broken" --fail 500
+    cat >"$work/forebay.yaml" <<YAML
+version: 1
+threads: 2
+listen:
+  - address: 127.0.0.1:$gateway
+providers:
+  - name: mock
+    kind: openai_compatible
+    base_url: http://127.0.0.1:$mock/v1
+    api_keys: [sk-upstream]
+  - name: broken
+    kind: openai_compatible
+    base_url: http://127.0.0.1:$broken/v1
+    api_keys: [sk-upstream]
+default_provider: mock
+models:
+  - name: mock
+    targets: [{ provider: mock }]
+  - name: mock-small
+    targets: [{ provider: mock, model: mock }]
+  - name: broken
+    targets: [{ provider: broken, model: mock }]
+keys:
+  - name: all
+    key: sk-all
+  - name: narrow
+    key: sk-narrow
+    allowed_models: [mock-small]
+YAML
+    ready="http://127.0.0.1:$gateway/health/ready"
+    start gateway "$ready" "$bin" run -c "$work/forebay.yaml"
+    export FOREBAY_BASE_URL="http://127.0.0.1:$gateway/v1" FOREBAY_GATEWAY=1
+fi
+
+# The environment of the one who runs this must not send the SDK elsewhere.
+unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
+unset OPENAI_API_KEY OPENAI_BASE_URL OPENAI_ORG_ID OPENAI_PROJECT_ID
+PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pytest -p no:cacheprovider -q "$here" "$@"
