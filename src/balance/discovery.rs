@@ -25,17 +25,13 @@ type Known = HashMap<(usize, SocketAddr), Arc<Replica>>;
 /// Pingora's service discovery over the endpoints of one provider.
 pub struct Endpoints {
     provider: String,
-    endpoints: Vec<Endpoint>,
+    given: Vec<Endpoint>,
     known: Mutex<Known>,
 }
 
 impl Endpoints {
     pub fn new(provider: &str, endpoints: &[Endpoint]) -> Self {
-        Self {
-            provider: provider.to_owned(),
-            endpoints: endpoints.to_vec(),
-            known: Mutex::default(),
-        }
+        Self { provider: provider.to_owned(), given: endpoints.to_vec(), known: Mutex::default() }
     }
 
     async fn addresses(&self, index: usize, endpoint: &Endpoint) -> Vec<SocketAddr> {
@@ -69,7 +65,7 @@ fn preferred(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 impl ServiceDiscovery for Endpoints {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let mut found = Vec::new();
-        for (index, endpoint) in self.endpoints.iter().enumerate() {
+        for (index, endpoint) in self.given.iter().enumerate() {
             for address in self.addresses(index, endpoint).await {
                 found.push((index, endpoint.weight, address));
             }

@@ -29,8 +29,8 @@ impl EndpointChecks {
     ) -> Option<Self> {
         let (probe, path) = match rule {
             config::HealthCheck::None => return None,
-            config::HealthCheck::Tcp(probe) => (probe.clone(), None),
-            config::HealthCheck::Http { probe, path } => (probe.clone(), Some(path.as_str())),
+            config::HealthCheck::Tcp(probe) => (*probe, None),
+            config::HealthCheck::Http { probe, path } => (*probe, Some(path.as_str())),
         };
         let check = |endpoint: &Endpoint| match path {
             Some(path) => http_check(endpoint, path, tls, probe.timeout),

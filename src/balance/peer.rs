@@ -16,7 +16,7 @@ use crate::mock;
 
 /// How long an upstream may refuse to take the next bytes of a request. Pingora's own default is
 /// for ever.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A certificate authority file that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -89,7 +89,7 @@ impl Pool {
                 Balancer::RoundRobin(LoadBalancer::from_backends(backends))
             }
         };
-        let ejection = provider.ejection.clone();
+        let ejection = provider.ejection;
         Self { balancer, ejection, check_interval, started: Instant::now() }
     }
 

@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log();
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
-        Command::Run(arguments) => run::run(arguments),
+        Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Mock(arguments) => mock::mock(&arguments),
         Command::Completions { shell } => {

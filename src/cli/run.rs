@@ -41,8 +41,8 @@ pub struct Arguments {
     upstream: Option<Url>,
 }
 
-pub fn run(arguments: Arguments) -> ExitCode {
-    let Some(config) = configuration(&arguments) else { return ExitCode::from(2) };
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let Some(config) = configuration(arguments) else { return ExitCode::from(2) };
     if arguments.test {
         return ExitCode::SUCCESS;
     }

@@ -1,13 +1,15 @@
 //! What one reading of a configuration gathers: problems, names, and what the environment overrides.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use super::names::Names;
 use super::overrides::Overrides;
-use super::{Location, Problem};
+use super::{Location, Problem, Severity};
 
-// A file with more mistakes has one cause, such as a wrong path, and nobody reads them all.
-const MAX_PROBLEMS: usize = 200;
+// A file with more mistakes has one cause, such as a wrong path, and nobody reads them all. Errors
+// and warnings are counted apart: no number of warnings may hide that there was an error.
+const MAX_ERRORS: usize = 200;
+const MAX_WARNINGS: usize = 200;
 
 /// Gathers while sections are read. Readers share it, so that a mistake stops none of them.
 pub(super) struct Findings {
@@ -16,6 +18,8 @@ pub(super) struct Findings {
     /// Names given and names used.
     pub names: RefCell<Names>,
     problems: RefCell<Vec<Problem>>,
+    errors: Cell<usize>,
+    warnings: Cell<usize>,
 }
 
 // === impl Findings ===
@@ -23,12 +27,27 @@ pub(super) struct Findings {
 impl Findings {
     /// Begins with what was found in the environment.
     pub fn new(overrides: Overrides, problems: Vec<Problem>) -> Self {
-        Self { overrides, names: RefCell::default(), problems: RefCell::new(problems) }
+        let findings = Self {
+            overrides,
+            names: RefCell::default(),
+            problems: RefCell::default(),
+            errors: Cell::default(),
+            warnings: Cell::default(),
+        };
+        for problem in problems {
+            findings.report(problem);
+        }
+        findings
     }
 
     /// Notes a problem.
     pub fn report(&self, problem: Problem) {
-        if !self.is_full() {
+        let (count, most) = match problem.severity {
+            Severity::Error => (&self.errors, MAX_ERRORS),
+            Severity::Warning => (&self.warnings, MAX_WARNINGS),
+        };
+        if count.get() < most {
+            count.set(count.get() + 1);
             self.problems.borrow_mut().push(problem);
         }
     }
@@ -38,9 +57,9 @@ impl Findings {
         self.report(Problem::error(location, message));
     }
 
-    /// Whether enough has been found.
+    /// Whether enough mistakes have been found.
     pub fn is_full(&self) -> bool {
-        self.problems.borrow().len() >= MAX_PROBLEMS
+        self.errors.get() >= MAX_ERRORS
     }
 
     /// Everything found, by place. What an alias repeated is said once.

@@ -172,7 +172,8 @@ impl Provider {
         if let Some(tls) = s.read("tls", UpstreamTls::read) {
             self.tls = tls;
         }
-        if !self.tls.verify {
+        let encrypted = self.endpoints.iter().any(|endpoint| endpoint.url.https);
+        if encrypted && !self.tls.verify {
             s.value.warn(format!("`{}` is called without checking its certificate", self.name));
         }
     }

@@ -43,7 +43,11 @@ impl<'a> Value<'a> {
 
     /// Reads a map whose keys are free.
     pub fn map<T>(self, read: impl Fn(&'a Entry, Value<'a>) -> Option<T>) -> Option<Vec<T>> {
-        let of = |entry: &'a Entry| Value { name: &entry.name.text, node: &entry.value, ..self };
+        let of = |entry: &'a Entry| {
+            // Messages repeat a value's name, and nothing that came from the environment.
+            let name = if entry.name.expanded { self.name } else { &entry.name.text };
+            Value { name, node: &entry.value, ..self }
+        };
         Some(self.entries()?.iter().filter_map(|entry| read(entry, of(entry))).collect())
     }
 

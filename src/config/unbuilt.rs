@@ -1,4 +1,4 @@
-//! What the contract names and this version does not do: read for its mistakes, then said to be without effect.
+//! What the contract names and this version does not do: read for mistakes, then said to do nothing.
 
 use super::Problem;
 use super::read::{Section, Value};

@@ -12,7 +12,7 @@ use super::sensitive;
 use crate::config::Secret;
 
 /// The longest rest a provider's `Retry-After` can impose: a mistaken one must not retire a key.
-const LONGEST_REST: Duration = Duration::from_secs(3600);
+const LONGEST_REST: Duration = Duration::from_hours(1);
 
 /// One key, as the header it is sent in.
 pub struct ApiKey {

@@ -54,7 +54,7 @@ impl Provider {
             keys,
             client_auth: given.client_auth,
             headers,
-            timeouts: given.timeouts.clone(),
+            timeouts: given.timeouts,
             api_version: given.api_version.clone(),
             budget: Budget::new(retry.budget),
         })

@@ -8,10 +8,10 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::context::{Asked, Body, Context, Hop};
+use super::cors;
 use super::hold::{self, Part};
 use super::refusal::Refusal;
 use super::spool::Spool;
-use super::{Gateway, cors};
 use crate::access::{Credential, percent_decoded};
 use crate::protocol::json::{self, Members};
 use crate::protocol::multipart::{Found, Scanner};
@@ -34,11 +34,7 @@ pub enum Admitted {
 }
 
 /// Takes a request in, or refuses it before anything of it reaches an upstream.
-pub async fn admit(
-    gateway: &Gateway,
-    session: &mut Session,
-    ctx: &mut Context,
-) -> Result<Admitted, Refusal> {
+pub async fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted, Refusal> {
     let request = session.req_header();
     let path = request.uri.path();
     ctx.caller = caller(path, &request.headers);
@@ -48,7 +44,7 @@ pub async fn admit(
         let head = cors::preflight(ctx, request).map_err(|_| Refusal::internal())?;
         return Ok(Admitted::Preflight(Box::new(head)));
     }
-    let found = Endpoint::find(&request.method, path).filter(|found| gateway.shows(ctx, *found));
+    let found = Endpoint::find(&request.method, path).filter(|found| is_shown(ctx, *found));
     let Some(endpoint) = found else {
         return Err(Refusal::unknown_path(request.method.as_str(), path));
     };
@@ -64,6 +60,11 @@ pub async fn admit(
         Endpoint::Realtime => realtime(session, ctx)?,
     }
     Ok(Admitted::Forward)
+}
+
+/// Metrics are for operators, unless the configuration says otherwise.
+fn is_shown(ctx: &Context, endpoint: Endpoint) -> bool {
+    endpoint != Endpoint::Local(Local::Metrics) || ctx.snapshot.config.metrics.on_data_listener
 }
 
 /// Whose dialect the caller speaks, as far as its refusals go.
@@ -212,16 +213,11 @@ async fn read_whole(
     let expected = length.unwrap_or(0).min(TRUSTED_LENGTH).max(first.len() as u64);
     let mut whole = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(0));
     whole.extend_from_slice(&first);
-    while let Some(chunk) = read_chunk(session).await? {
-        if (whole.len() as u64).saturating_add(chunk.len() as u64) > limit {
-            return Err(Refusal::too_large(limit));
-        }
+    while whole.len() as u64 <= limit {
+        let Some(chunk) = read_chunk(session).await? else { return Ok(whole.freeze()) };
         whole.extend_from_slice(&chunk);
     }
-    if whole.len() as u64 > limit {
-        return Err(Refusal::too_large(limit));
-    }
-    Ok(whole.freeze())
+    Err(Refusal::too_large(limit))
 }
 
 /// Reads a form until its model is known. What was read is kept: in memory while it is short, on
@@ -266,42 +262,34 @@ async fn spool_form(
 ) -> Result<String, Refusal> {
     let limit = ctx.snapshot.config.limits.upload;
     let deadline = ctx.snapshot.config.timeouts.request_body;
-    let mut spool = Spool::create().await.map_err(spool_failed)?;
-    let mut total = 0_u64;
-    let mut model = None;
-    let mut pending = head.into_iter().filter_map(|part| match part {
-        Part::Bytes(bytes) => Some(bytes),
-        Part::File(..) | Part::Live => None,
-    });
-    loop {
-        let (chunk, scanned) = match pending.next() {
-            Some(chunk) => (chunk, true),
-            None => match within(deadline, read_chunk(session)).await? {
-                Some(chunk) => (chunk, false),
-                None => break,
-            },
-        };
-        total = total.saturating_add(chunk.len() as u64);
-        if total > limit {
-            return Err(Refusal::too_large(limit));
+    let mut spool = Spool::create().await.map_err(|error| spool_failed(&error))?;
+    for part in &head {
+        if let Part::Bytes(bytes) = part {
+            spool.write(bytes).await.map_err(|error| spool_failed(&error))?;
         }
-        if !scanned && model.is_none() {
+    }
+    let mut model = None;
+    while let Some(chunk) = within(deadline, read_chunk(session)).await? {
+        if model.is_none() {
             match scanner.push(&chunk)? {
                 Found::Model { value, span } => model = Some((value, span)),
                 Found::Absent => return Err(Refusal::no_model()),
                 Found::Undecided => {}
             }
         }
-        spool.write(&chunk).await.map_err(spool_failed)?;
+        spool.write(&chunk).await.map_err(|error| spool_failed(&error))?;
+        if spool.len() > limit {
+            return Err(Refusal::too_large(limit));
+        }
     }
     let (value, span) = model.ok_or_else(Refusal::no_model)?;
-    let (file, length) = spool.finish().await.map_err(spool_failed)?;
+    let (file, length) = spool.finish().await.map_err(|error| spool_failed(&error))?;
     let parts = vec![Part::File(file, 0..length)];
     ctx.body = Body::Parts { parts, length: Some(length), model: Some(span) };
     Ok(value)
 }
 
-fn spool_failed(error: std::io::Error) -> Refusal {
+fn spool_failed(error: &std::io::Error) -> Refusal {
     log::error!("cannot spool an upload: {error}");
     Refusal::internal()
 }

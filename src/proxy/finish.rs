@@ -51,9 +51,9 @@ fn count_stream(ctx: &Context, metrics: &Metrics) {
     let Some(first) = ctx.timing.first_event else { return };
     let waited = first.duration_since(ctx.started).as_secs_f64();
     metrics.first_token.with_label_values(&labels).observe(waited);
-    let gaps = ctx.stage.events().saturating_sub(1);
+    let gaps = u32::try_from(ctx.stage.events().saturating_sub(1)).unwrap_or(u32::MAX);
     if let (Some(last), 1..) = (ctx.timing.last_event, gaps) {
-        let mean = last.duration_since(first).as_secs_f64() / gaps as f64;
+        let mean = last.duration_since(first).as_secs_f64() / f64::from(gaps);
         metrics.inter_token.with_label_values(&labels).observe(mean);
     }
 }

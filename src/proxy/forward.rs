@@ -32,7 +32,7 @@ const SMALL_PIECE: usize = 16 << 10;
 /// How long a key rests when the provider does not say.
 const LIMITED_REST: Duration = Duration::from_secs(10);
 /// … and when it was refused: someone has to act before it works again.
-const REFUSED_REST: Duration = Duration::from_secs(60);
+const REFUSED_REST: Duration = Duration::from_mins(1);
 
 /// One try at one replica.
 pub struct Attempt {
@@ -278,7 +278,9 @@ fn write_head(ctx: &Context, attempt: &Attempt, request: &mut RequestHeader) -> 
         request.remove_header(*name);
     }
     if attempt.is_ours() {
-        ACCOUNT_HEADERS.iter().for_each(|name| drop(request.remove_header(*name)));
+        for name in ACCOUNT_HEADERS {
+            request.remove_header(name);
+        }
     }
     let host = provider.endpoints.get(endpoint).map(crate::config::Url::authority);
     request.insert_header(header::HOST, host.unwrap_or_default())?;

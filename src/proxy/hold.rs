@@ -473,10 +473,9 @@ impl CustomSession for HeldSession {
             return self.write(tasks).await;
         }
         tasks.retain(|task| !is_informational(task));
-        if let Some(position) = tasks.iter().position(|task| matches!(task, HttpTask::Failed(_))) {
-            if let HttpTask::Failed(error) = tasks.swap_remove(position) {
-                return Err(error);
-            }
+        let failed = tasks.iter().position(|task| matches!(task, HttpTask::Failed(_)));
+        if let Some(HttpTask::Failed(error)) = failed.map(|position| tasks.swap_remove(position)) {
+            return Err(error);
         }
         self.waiting.extend(tasks);
         self.stream = self.waiting_head().is_some_and(is_event_stream);

@@ -29,7 +29,6 @@ use pingora::{Error, ErrorType, Result};
 use self::admit::Admitted;
 pub use self::context::Context;
 use self::refusal::Refusal;
-use crate::routing::{Endpoint, Local};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 
@@ -43,13 +42,6 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// False while draining.
     pub ready: Arc<AtomicBool>,
-}
-
-impl Gateway {
-    /// Whether an endpoint is there for this listener.
-    fn shows(&self, ctx: &Context, endpoint: Endpoint) -> bool {
-        endpoint != Endpoint::Local(Local::Metrics) || ctx.snapshot.config.metrics.on_data_listener
-    }
 }
 
 #[async_trait]
@@ -79,7 +71,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        let refusal = match admit::admit(self, session, ctx).await {
+        let refusal = match admit::admit(session, ctx).await {
             Ok(Admitted::Forward) => {
                 if forward::advance(ctx, &self.metrics, None) {
                     return Ok(false);
@@ -163,20 +155,22 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Context,
-        error: Box<Error>,
+        mut error: Box<Error>,
     ) -> Box<Error> {
-        rescue::after_connect(ctx, &self.metrics, error)
+        error.set_retry(rescue::after_connect(ctx, &self.metrics));
+        error
     }
 
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
         _session: &mut Session,
-        error: Box<Error>,
+        mut error: Box<Error>,
         ctx: &mut Context,
         reused: bool,
     ) -> Box<Error> {
-        rescue::after_attempt(ctx, &self.metrics, error, reused)
+        error.set_retry(rescue::after_attempt(ctx, &self.metrics, &error, reused));
+        error
     }
 
     async fn fail_to_proxy(

@@ -19,51 +19,39 @@ use crate::telemetry::Metrics;
 /// How long an unread body may go on arriving after a refusal, so that the client gets to read it.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// No connection came about: may another attempt help?
-pub fn after_connect(ctx: &mut Context, metrics: &Metrics, mut error: Box<Error>) -> Box<Error> {
-    let failure = Failure::Connect;
-    record_failure(ctx, metrics, failure, None);
+/// No connection came about: true when another attempt may help.
+pub fn after_connect(ctx: &mut Context, metrics: &Metrics) -> bool {
     // Nothing was sent: the body is whole, unless an earlier attempt has spent it.
-    let retry = may_retry(ctx) && try_next(ctx, metrics, failure);
-    if !retry {
-        ctx.course.failure = Some(failure);
-    }
-    error.set_retry(retry);
-    error
+    after_failure(ctx, metrics, Failure::Connect)
 }
 
-/// An attempt broke off: may another one help?
-pub fn after_attempt(
-    ctx: &mut Context,
-    metrics: &Metrics,
-    mut error: Box<Error>,
-    reused: bool,
-) -> Box<Error> {
+/// An attempt broke off: true when another one may help.
+pub fn after_attempt(ctx: &mut Context, metrics: &Metrics, error: &Error, reused: bool) -> bool {
+    // Decided already, where the answer was judged.
     if ctx.course.next.is_some() {
-        error.set_retry(true);
-        return error;
+        return true;
     }
     if ctx.refusal.is_some() {
-        error.set_retry(false);
-        return error;
+        return false;
     }
-    let Some(failure) = blame(&error) else {
+    let Some(failure) = blame(error) else {
         // The client's own doing, or its leaving.
         ctx.outcome.client_gone = error.esource == ErrorSource::Downstream;
-        error.set_retry(false);
-        return error;
+        return false;
     };
     if reused && failure == Failure::Broken && repeat_on_new_connection(ctx) {
-        error.set_retry(true);
-        return error;
+        return true;
     }
+    after_failure(ctx, metrics, failure)
+}
+
+fn after_failure(ctx: &mut Context, metrics: &Metrics, failure: Failure) -> bool {
     record_failure(ctx, metrics, failure, None);
     let retry = may_retry(ctx) && try_next(ctx, metrics, failure);
     if !retry {
         ctx.course.failure = Some(failure);
     }
-    error.set_retry(retry);
-    error
+    retry
 }
 
 /// A pooled connection that was dead already says nothing about the replica: the same attempt goes

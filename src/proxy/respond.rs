@@ -187,7 +187,9 @@ pub fn write_chunk(
     match &mut ctx.stage {
         Stage::Pass => Ok(()),
         Stage::Meter(meter) => {
-            body.iter().for_each(|chunk| meter.push(chunk));
+            if let Some(chunk) = body {
+                meter.push(chunk);
+            }
             Ok(())
         }
         Stage::Edit { kept, edits, usage } => {

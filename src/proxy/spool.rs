@@ -31,6 +31,10 @@ impl Spool {
         Ok(())
     }
 
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
     /// The file, and its length.
     pub async fn finish(mut self) -> io::Result<(Arc<File>, u64)> {
         self.file.flush().await?;

@@ -21,7 +21,7 @@ pub enum Stage {
     /// They pass.
     Pass,
     /// An event stream.
-    Stream(Stream),
+    Stream(Box<Stream>),
     /// Kept until it is whole, then edited.
     Edit { kept: BytesMut, edits: ResponseEdits, usage: Option<Usage> },
     /// They pass, and usage is read.
@@ -65,12 +65,9 @@ impl Stage {
     ) -> Self {
         if event_stream {
             let options = StreamOptions { edits: edits.clone(), withhold_usage: withhold };
-            return Self::Stream(Stream {
-                editor: StreamEditor::new(options),
-                unjudged: Vec::new(),
-                judged: false,
-                out: Vec::new(),
-            });
+            let editor = StreamEditor::new(options);
+            let (unjudged, out) = (Vec::new(), Vec::new());
+            return Self::Stream(Box::new(Stream { editor, unjudged, judged: false, out }));
         }
         let editable = matches!(operation, Operation::ChatCompletions | Operation::Completions);
         let edited = edits.prefix.is_some() || edits.thinking != Thinking::Passthrough;

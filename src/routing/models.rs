@@ -10,7 +10,7 @@ use crate::config::{self, Matcher, RequestEdits, ResponseEdits};
 /// Every model of a configuration.
 #[derive(Debug)]
 pub struct Models {
-    models: Vec<Arc<Model>>,
+    all: Vec<Arc<Model>>,
     exact: HashMap<String, usize>,
     rules: Vec<(Matcher, usize)>,
     prefix: Option<String>,
@@ -65,7 +65,7 @@ impl Models {
             }
             models.push(Arc::new(compile(model, names, &providers)?));
         }
-        Ok(Self { models, exact, rules, prefix: given.model_prefix.clone() })
+        Ok(Self { all: models, exact, rules, prefix: given.model_prefix.clone() })
     }
 
     /// The entry that serves `name`, and the name without the configured prefix.
@@ -74,11 +74,11 @@ impl Models {
         let rule =
             || self.rules.iter().find(|(rule, _)| matches(rule, bare)).map(|(_, index)| index);
         let index = self.exact.get(bare).or_else(rule)?;
-        Some((self.models.get(*index)?, bare))
+        Some((self.all.get(*index)?, bare))
     }
 
     pub fn all(&self) -> &[Arc<Model>] {
-        &self.models
+        &self.all
     }
 
     fn without_prefix<'n>(&self, name: &'n str) -> &'n str {

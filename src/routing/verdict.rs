@@ -29,9 +29,8 @@ pub enum Next {
 /// Judges a failure. `our_key`: the credential was ours, not the caller's own.
 pub fn judge(failure: Failure, retry: &Retry, our_key: bool) -> Next {
     let retried = match failure {
-        Failure::Connect => retry.on.connect,
         // A connection that breaks before an answer is a failed connection that was noticed late.
-        Failure::Broken => retry.on.connect,
+        Failure::Connect | Failure::Broken => retry.on.connect,
         Failure::Timeout => retry.on.timeout,
         Failure::Status(401 | 403) => return if our_key { Next::AnotherKey } else { Next::Keep },
         Failure::Status(status) => retry.on.statuses.contains(&status),

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::snapshot::{Snapshot, Upstream};
 
 /// How often a provider is asked for its models.
-const MODELS_INTERVAL: Duration = Duration::from_secs(60);
+const MODELS_INTERVAL: Duration = Duration::from_mins(1);
 /// … and how soon again when it did not answer.
 const MODELS_AGAIN: Duration = Duration::from_secs(5);
 /// How long the first round may keep the gateway from listening.

@@ -35,21 +35,21 @@ def connect(key):
 @pytest.fixture
 def client():
     """May use every model."""
-    with connect("sk-all") as client:
+    with connect("sk-sdk-test-everything") as client:
         yield client
 
 
 @pytest.fixture
 def narrow():
     """May use the model `mock-small` only."""
-    with connect("sk-narrow") as client:
+    with connect("sk-sdk-test-small-model") as client:
         yield client
 
 
 @pytest.fixture
 def stranger():
     """Has no valid key."""
-    with connect("sk-unknown") as client:
+    with connect("sk-sdk-test-unknown-key") as client:
         yield client
 
 

@@ -19,7 +19,6 @@ cleanup() {
     status=$?
     trap - EXIT
     for pid in "${processes[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
-    wait 2>/dev/null || true
     if [ $status -ne 0 ]; then tail -n 40 "$work"/*.log 2>/dev/null || true; fi
     rm -rf "$work"
     exit $status
@@ -51,6 +50,8 @@ start() {
     "$@" >"$work/$name.log" 2>&1 &
     local pid=$! deadline=$((SECONDS + 30))
     processes+=("$pid")
+    # So that the shell does not report how it ended.
+    disown "$pid"
     until curl --silent --fail --max-time 2 --output /dev/null "$url"; do
         kill -0 "$pid" 2>/dev/null || { echo "$name has ended" >&2; return 1; }
         [ $SECONDS -lt $deadline ] || { echo "$name is not ready after 30 s" >&2; return 1; }
@@ -87,9 +88,9 @@ models:
     targets: [{ provider: broken, model: mock }]
 keys:
   - name: all
-    key: sk-all
+    key: sk-sdk-test-everything
   - name: narrow
-    key: sk-narrow
+    key: sk-sdk-test-small-model
     allowed_models: [mock-small]
 YAML
     ready="http://127.0.0.1:$gateway/health/ready"

@@ -134,7 +134,7 @@ def test_twenty_streams_at_once():
     async def all_of_them():
         async with AsyncOpenAI(
             base_url=conftest.BASE_URL,
-            api_key="sk-all",
+            api_key="sk-sdk-test-everything",
             max_retries=0,
             timeout=conftest.TIMEOUT,
         ) as client:

@@ -321,8 +321,17 @@ models:
 
 #[test]
 fn a_file_of_nothing_but_mistakes_ends_somewhere() {
-    let text: String = (0..1_000).map(|n| format!("mistake{n}: 1\n")).collect();
+    let mistakes: Vec<_> = (0..1_000).map(|n| format!("mistake{n}: 1")).collect();
+    let text = mistakes.join("\n");
     assert_eq!(lines(&said(&text, &[]), "error").len(), 200);
+}
+
+#[test]
+fn no_number_of_warnings_hides_an_error() {
+    let keys: Vec<_> = (0..300).map(|n| format!("{{ name: k{n}, key: k{n} }}")).collect();
+    let text = format!("keys: [{}]\nthreads: none\n", keys.join(", "));
+    assert_eq!(lines(&said(&text, &[]), "warning").len(), 200);
+    assert_eq!(lines(&said(&text, &[]), "error").len(), 1);
 }
 
 #[test]
@@ -330,11 +339,10 @@ fn a_file_that_would_fill_the_memory_is_refused() {
     let first = |text: &str| said(text, &[]).lines().next().unwrap_or_default().to_owned();
     assert_eq!(first(&" ".repeat(5 << 20)), "f: error: the file is larger than 4 MiB");
 
-    let mut laughs = "a0: &a0 [ha, ha, ha, ha, ha, ha, ha, ha, ha, ha]\n".to_owned();
-    for n in 1..30 {
+    let laughs = (1..30).fold("a0: &a0 [ha, ha, ha]\n".to_owned(), |text, n| {
         let again = vec![format!("*a{}", n - 1); 10].join(", ");
-        laughs += &format!("a{n}: &a{n} [{again}]\n");
-    }
+        text + &format!("a{n}: &a{n} [{again}]\n")
+    });
     assert!(first(&laughs).ends_with("aliases repeat more than 8 MiB"), "{}", first(&laughs));
 
     let deep = (1..200).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
@@ -377,6 +385,8 @@ fn a_secret_is_never_told() {
         "listen: [{address: '${KEY}'}]",
         "${KEY}: 1",
         "limits: {'${KEY}': 1}",
+        "providers: [{name: p, kind: openai, headers: {'${KEY}': [1]}}]",
+        "models: [{name: m, request: {extra_body: {'${KEY}': 0x1}}, targets: []}]",
         "{'${KEY}': 1, '${KEY}': 2}",
         "providers: [{name: p, kind: openai, headers: {'${KEY} ': 1}}]",
         "limits: {body: '${KEY}KB'}",
@@ -406,7 +416,11 @@ fn what_this_version_does_not_do_is_told() {
     let text = "\
 admin: { listen: \"127.0.0.1:9090\", key: \"${KEY}\" }
 providers:
-  - { name: p, kind: mock, dialect: anthropic, tls: { verify: false } }
+  - name: p
+    kind: openai_compatible
+    base_url: https://llm.example.org
+    dialect: anthropic
+    tls: { verify: false }
 models:
   - { name: m, targets: [{ provider: p }], translation: strict }
 keys:
@@ -422,14 +436,14 @@ translation: lenient
     let expected = [
         "f:1:8: warning: `admin` has no effect in this version",
         "f:3:5: warning: `p` is called without checking its certificate",
-        "f:3:37: warning: `dialect` has no effect in this version",
-        "f:5:57: warning: `translation` has no effect in this version",
-        "f:9:17: warning: `rate_limit` has no effect in this version",
-        "f:10:13: warning: `limits` has no effect in this version",
-        "f:11:8: warning: `store` has no effect in this version",
-        "f:12:8: warning: `redis` has no effect in this version",
-        "f:13:8: warning: `audit` has no effect in this version",
-        "f:14:14: warning: `translation` has no effect in this version",
+        "f:6:14: warning: `dialect` has no effect in this version",
+        "f:9:57: warning: `translation` has no effect in this version",
+        "f:13:17: warning: `rate_limit` has no effect in this version",
+        "f:14:13: warning: `limits` has no effect in this version",
+        "f:15:8: warning: `store` has no effect in this version",
+        "f:16:8: warning: `redis` has no effect in this version",
+        "f:17:8: warning: `audit` has no effect in this version",
+        "f:18:14: warning: `translation` has no effect in this version",
         "f: warning: the environment variable `DB_URL` has no effect in this version",
     ];
     let mut said = lines(&said(text, &[("DB_URL", "sqlite:x")]), "warning");

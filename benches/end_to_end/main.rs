@@ -1,0 +1,3 @@
+//! What the gateway costs, beside a bare pingora proxy.
+
+fn main() {}
