@@ -4,7 +4,7 @@
 use forebay::protocol::multipart::{Found, MultipartError, Scanner};
 use libfuzzer_sys::fuzz_target;
 
-/// The first byte is the size of the pieces; the rest is the body.
+// The first byte is the size of the pieces; the rest is the body.
 fuzz_target!(|input: &[u8]| {
     let [size, body @ ..] = input else { return };
     let whole = scan(body, body.len().max(1));

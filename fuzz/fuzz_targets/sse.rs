@@ -7,7 +7,7 @@ use forebay::protocol::framing::sse::{Decoder, Event};
 use forebay::protocol::openai_chat::{StreamEditor, StreamOptions};
 use libfuzzer_sys::fuzz_target;
 
-/// The first byte chooses the edit, the second the size of the pieces; the rest is the stream.
+// The first byte chooses the edit, the second the size of the pieces; the rest is the stream.
 fuzz_target!(|input: &[u8]| {
     let [mode, size, stream @ ..] = input else { return };
     let cut = usize::from(*size) + 1;

@@ -42,7 +42,7 @@ fn read(tree: &Node, findings: &Findings) -> Option<Config> {
         let default = Config::default();
         let config = Config {
             listen: s.read("listen", |v| v.some_list(Listen::read)).unwrap_or(default.listen),
-            admin: s.read("admin", admin),
+            admin: s.read("admin", Admin::read),
             providers: s.read("providers", |v| v.list(Provider::read)).unwrap_or_default(),
             models: s.read("models", |v| v.list(Model::read)).unwrap_or_default(),
             model_prefix: s.read("model_prefix", model_prefix),
@@ -70,11 +70,6 @@ fn read_unbuilt(s: &mut Section) {
     s.read("redis", unbuilt::redis);
     s.read("audit", unbuilt::audit);
     s.read("translation", unbuilt::translation);
-}
-
-fn admin(value: Value) -> Option<Admin> {
-    unbuilt::warn(value);
-    Admin::read(value)
 }
 
 fn model_prefix(value: Value) -> Option<String> {

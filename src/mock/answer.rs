@@ -90,7 +90,8 @@ pub fn answer(question: &Question, words: usize) -> Answer {
     Answer { tool: None, pieces, finish }
 }
 
-/// The tool to call of those a request offers, each a JSON object with `name` and, under `schema`, its arguments;
+/// The tool to call of those a request offers, each a JSON object with `name` and, under `schema`,
+/// its arguments;
 /// the one that is wanted by name, or else the first.
 pub fn choose(tools: &[&Value], schema: &str, wanted: Option<&str>) -> Option<Tool> {
     let read = |tool: &&Value| {

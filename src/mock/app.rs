@@ -1,4 +1,5 @@
-//! The mock on a socket: reads a request, has it answered, and writes the reply at the pace it was told.
+//! The mock on a socket: reads a request, has it answered, and writes the reply at the pace it was
+//! told.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

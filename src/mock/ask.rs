@@ -1,4 +1,5 @@
-//! One call as the pure rooms see it: its parsed body, and the facts that come from outside (clock, counter, options).
+//! One call as the pure rooms see it: its parsed body, and the facts that come from outside (clock,
+//! counter, options).
 
 use serde_json::Value;
 
@@ -69,7 +70,8 @@ impl Serial {
     }
 }
 
-/// All text in a message's `content`, a prompt, or an input: a string, or parts with `text` or `content` in them.
+/// All text in a message's `content`, a prompt, or an input: a string, or parts with `text` or
+/// `content` in them.
 pub fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

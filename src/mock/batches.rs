@@ -21,8 +21,10 @@ impl Batches {
         let input = ask.require("input_file_id")?;
         let endpoint = ask.require("endpoint")?;
         let window = ask.text("completion_window").unwrap_or("24h");
-        let batch = json!({"id": ask.id("batch_"), "object": "batch", "endpoint": endpoint, "input_file_id": input,
-            "completion_window": window, "status": "completed", "created_at": ask.now, "completed_at": ask.now,
+        let batch = json!({"id": ask.id("batch_"), "object": "batch", "endpoint": endpoint,
+            "input_file_id": input,
+            "completion_window": window, "status": "completed", "created_at": ask.now,
+            "completed_at": ask.now,
             "output_file_id": null, "error_file_id": null, "metadata": ask.member("metadata"),
             "request_counts": {"total": 0, "completed": 0, "failed": 0}});
         self.0.push_back(batch.clone());

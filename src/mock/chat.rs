@@ -29,7 +29,8 @@ pub fn serve(ask: &Ask) -> Outcome {
     }
     let choice = |index| {
         let message = message(ask, &answer, index);
-        json!({"index": index, "message": message, "logprobs": null, "finish_reason": finish(&answer)})
+        json!({"index": index, "message": message, "logprobs": null,
+            "finish_reason": finish(&answer)})
     };
     let mut body = head(ask, "chat.completion");
     add(&mut body, "choices", (0..choices).map(choice).collect());
@@ -68,8 +69,10 @@ pub fn stops(ask: &Ask) -> Vec<String> {
 
 /// The tokens of a chat and of its answer.
 pub fn usage(prompt: usize, completion: usize) -> Value {
-    json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}})
+    json!({"prompt_tokens": prompt, "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0}})
 }
 
 /// Puts a member into an object.

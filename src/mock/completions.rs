@@ -38,7 +38,8 @@ pub fn serve(ask: &Ask) -> Outcome {
 }
 
 fn head(ask: &Ask) -> Value {
-    json!({"id": ask.id("cmpl-"), "object": "text_completion", "created": ask.now, "model": ask.model,
+    json!({"id": ask.id("cmpl-"), "object": "text_completion", "created": ask.now,
+        "model": ask.model,
         "system_fingerprint": "forebay-mock"})
 }
 
@@ -94,7 +95,8 @@ mod tests {
     #[test]
     fn a_stream_says_the_same_as_the_whole() {
         let whole = serve(&ask(json!({"prompt": "hi", "max_tokens": 3}))).unwrap().value();
-        let stream = json!({"prompt": "hi", "max_tokens": 3, "stream": true, "stream_options": {"include_usage": true}});
+        let stream = json!({"prompt": "hi", "max_tokens": 3, "stream": true,
+            "stream_options": {"include_usage": true}});
         let events = serve(&ask(stream)).unwrap().events();
         let text: String =
             events.iter().filter_map(|event| event["choices"][0]["text"].as_str()).collect();

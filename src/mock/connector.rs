@@ -1,4 +1,5 @@
-//! The mock inside the gateway's process: a connection that leads to no socket but to the mock itself.
+//! The mock inside the gateway's process: a connection that leads to no socket but to the mock
+//! itself.
 
 use std::fmt;
 use std::io;
@@ -32,7 +33,8 @@ impl Connector {
     /// A mock that behaves so, and the way to it.
     #[must_use]
     pub fn new(options: Options) -> Arc<Self> {
-        // Pingora never takes up a connection without a file descriptor again, so that keeping one open would
+        // Pingora never takes up a connection without a file descriptor again, so that keeping one
+        // open would
         // only fill its pool: one request, one pipe.
         let app = Arc::new(App::new(options).without_keep_alive());
         Arc::new(Self { app, shutdown: watch::Sender::new(false) })
@@ -45,7 +47,8 @@ impl Connect for Connector {
         let (ours, theirs) = duplex(PIPE);
         let app = Arc::clone(&self.app);
         let shutdown = self.shutdown.subscribe();
-        // The task ends with its pipe: when the request is answered, or when the other end is dropped.
+        // The task ends with its pipe: when the request is answered, or when the other end is
+        // dropped.
         tokio::spawn(async move { app.process_new(Box::new(stream(theirs)), &shutdown).await });
         Ok(stream(ours))
     }

@@ -33,7 +33,8 @@ impl Fault {
         Self { fail, posts: AtomicU32::new(0) }
     }
 
-    /// Decides over the reply to the next call. Only `POST` fails: a failing mock is healthy to a health check.
+    /// Decides over the reply to the next call. Only `POST` fails: a failing mock is healthy to a
+    /// health check.
     pub fn next(&self, method: &Method, reply: Reply) -> Fate {
         let Some(fail) = self.fail.filter(|_| method == Method::POST) else {
             return Fate::Sent(reply);
@@ -86,7 +87,8 @@ fn first_event(reply: &Reply) -> Reply {
         let error = json!({"type": "overloaded_error", "message": "This mock was told to fail."});
         return Reply::stream(vec![named_event(&json!({"type": "error", "error": error}))]);
     }
-    let error = json!({"message": "This mock was told to fail.", "type": "InternalServerError", "param": null, "code": 500});
+    let error = json!({"message": "This mock was told to fail.", "type": "InternalServerError",
+        "param": null, "code": 500});
     let events: Vec<Bytes> = vec![event(&json!({"error": error})), DONE];
     Reply::stream(events)
 }

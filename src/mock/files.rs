@@ -29,7 +29,8 @@ impl Files {
     pub fn upload(&mut self, ask: &Ask, form: &mut Form) -> Outcome {
         let purpose = form.field("purpose").unwrap_or("user_data").to_owned();
         let file = form.take_file().ok_or_else(|| Reply::missing("file"))?;
-        let card = json!({"id": ask.id("file-"), "object": "file", "bytes": file.size, "created_at": ask.now,
+        let card = json!({"id": ask.id("file-"), "object": "file", "bytes": file.size,
+            "created_at": ask.now,
             "filename": file.name, "purpose": purpose, "status": "processed", "expires_at": null});
         self.0.push_back(File { card: card.clone(), content: file.content.into() });
         while self.0.len() > FILES || self.bytes() > BYTES {
@@ -76,11 +77,13 @@ impl Files {
 mod tests {
     use super::super::ask::Serial;
     use super::super::ask::tests::ask;
+    use super::super::reply::Body;
     use super::*;
 
     fn upload(files: &mut Files, call: u32) -> String {
         let mut form = Form::new("multipart/form-data; boundary=b", BYTES).unwrap();
-        form.push(b"--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"f\"\r\n\r\nhello\r\n--b--").unwrap();
+        let head = "content-disposition: form-data; name=\"file\"; filename=\"f\"";
+        form.push(format!("--b\r\n{head}\r\n\r\nhello\r\n--b--").as_bytes()).unwrap();
         let ask = Ask { serial: Serial { mock: 1, call }, ..ask(Value::Null) };
         files.upload(&ask, &mut form).unwrap().value()["id"].as_str().unwrap().to_owned()
     }
@@ -90,9 +93,7 @@ mod tests {
         let mut files = Files::default();
         let id = upload(&mut files, 1);
         assert_eq!(files.one(&id).unwrap().value()["bytes"], 5);
-        assert!(
-            matches!(files.content(&id).unwrap().body, super::super::reply::Body::Whole(body) if body == "hello")
-        );
+        assert!(matches!(files.content(&id).unwrap().body, Body::Whole(body) if body == "hello"));
         assert_eq!(files.all().value()["data"][0]["id"], id);
         assert_eq!(files.delete(&id).unwrap().value()["deleted"], true);
         assert_eq!(files.one(&id).unwrap_err().status, 404);

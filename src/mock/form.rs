@@ -13,7 +13,8 @@ const FIELD: usize = 64 * 1024;
 pub struct Form {
     /// What divides the parts: a line break, two dashes and the boundary.
     divider: Vec<u8>,
-    /// What has arrived and is not understood yet: at most a part's head, or the beginning of a divider.
+    /// What has arrived and is not understood yet: at most a part's head, or the beginning of a
+    /// divider.
     buffer: BytesMut,
     place: Place,
     /// The most of the file that is kept; 0 keeps nothing of any size.
@@ -51,7 +52,8 @@ enum Place {
 }
 
 impl Form {
-    /// A form with this `content-type`, of whose file so many bytes are kept: a larger one is refused, unless that is 0.
+    /// A form with this `content-type`, of whose file so many bytes are kept: a larger one is
+    /// refused, unless that is 0.
     pub fn new(content_type: &str, keep: usize) -> Result<Self, Reply> {
         let multipart =
             content_type.trim_start().to_ascii_lowercase().starts_with("multipart/form-data");
@@ -227,9 +229,10 @@ mod tests {
     use super::*;
 
     const TYPE: &str = "multipart/form-data; boundary=\"xyz\"";
-    const BODY: &[u8] = b"--xyz\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n\
-        --xyz\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a \\\"b\\\".wav\"\r\nContent-Type: audio/wav\r\n\r\n\
-        one\r\n--xy\r\ntwo\r\n--xyz--\r\n";
+    const BODY: &[u8] = b"\
+        --xyz\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper\r\n\
+        --xyz\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a \\\"b\\\".wav\"\r\n\
+        Content-Type: audio/wav\r\n\r\none\r\n--xy\r\ntwo\r\n--xyz--\r\n";
 
     #[test]
     fn it_is_the_same_however_it_is_cut() {

@@ -1,4 +1,5 @@
-//! Images and audio: `POST /v1/images/generations`, `/v1/audio/speech`, `/v1/audio/transcriptions`, `/v1/audio/translations`.
+//! Images and audio: `POST /v1/images/generations`, `/v1/audio/speech`, `/v1/audio/transcriptions`,
+//! `/v1/audio/translations`.
 
 use serde_json::{Value, json};
 
@@ -7,7 +8,8 @@ use super::form::Form;
 use super::reply::Reply;
 
 /// A PNG of one transparent pixel.
-const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==";
+const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhf\
+    DwAChwGA60e6kgAAAABJRU5ErkJggg==";
 /// More images than this are refused.
 const IMAGES: usize = 10;
 /// A tenth of a second of silence: 8,000 samples a second, one byte each.
@@ -89,7 +91,8 @@ mod tests {
     #[test]
     fn a_transcript_tells_the_size() {
         let mut form = Form::new("multipart/form-data; boundary=b", 0).unwrap();
-        form.push(b"--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\r\n12345\r\n--b--\r\n").unwrap();
+        let head = "Content-Disposition: form-data; name=\"file\"; filename=\"a.wav\"";
+        form.push(format!("--b\r\n{head}\r\n\r\n12345\r\n--b--\r\n").as_bytes()).unwrap();
         let body = transcript(&form).unwrap().value();
         assert!(body["text"].as_str().unwrap().contains("5 bytes of a.wav"));
     }

@@ -110,7 +110,8 @@ fn usage(ask: &Ask, messages: &[Value], output: usize) -> Value {
 }
 
 fn begun(ask: &Ask, usage: &Value) -> Value {
-    json!({"id": ask.id("msg_"), "type": "message", "role": "assistant", "model": ask.model, "content": [],
+    json!({"id": ask.id("msg_"), "type": "message", "role": "assistant", "model": ask.model,
+        "content": [],
         "stop_reason": null, "stop_sequence": null, "usage": usage})
 }
 
@@ -153,7 +154,8 @@ fn events(ask: &Ask, messages: &[Value], answer: &Answer) -> Vec<Bytes> {
             .map(|piece| json!({"type": "content_block_delta", "index": 0, "delta": delta(piece)})),
     );
     events.push(json!({"type": "content_block_stop", "index": 0}));
-    events.push(json!({"type": "message_delta", "delta": stop, "usage": usage(ask, messages, answer.tokens())}));
+    events.push(json!({"type": "message_delta", "delta": stop,
+        "usage": usage(ask, messages, answer.tokens())}));
     events.push(json!({"type": "message_stop"}));
     events.iter().map(named_event).collect()
 }

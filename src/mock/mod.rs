@@ -1,9 +1,12 @@
-//! A stand-in LLM server, for trying things out and for tests: every endpoint answers, at once and always the same.
+//! A stand-in LLM server, for trying things out and for tests: every endpoint answers, at once and
+//! always the same.
 //!
-//! It is reached in two ways: over a port ([`service`], which is `forebay mock`), or inside the gateway's own
+//! It is reached in two ways: over a port ([`service`], which is `forebay mock`), or inside the
+//! gateway's own
 //! process ([`Connector`], which is the built-in `mock` provider). Both run the same [`App`].
 //!
-//! `app` alone knows sockets. What is answered is decided by pure functions, one file per endpoint, from an
+//! `app` alone knows sockets. What is answered is decided by pure functions, one file per endpoint,
+//! from an
 //! [`Ask`](ask::Ask) to a [`Reply`](reply::Reply).
 
 mod answer;

@@ -19,7 +19,8 @@ impl Models {
         Self { names, strict, created }
     }
 
-    /// The model a call is for: the one it names, or the first; an unknown one is refused when the mock is strict.
+    /// The model a call is for: the one it names, or the first; an unknown one is refused when the
+    /// mock is strict.
     pub fn choose(&self, named: Option<&str>) -> Result<String, Reply> {
         let first = || self.names.first().map_or("mock", String::as_str);
         let name = named.unwrap_or_else(first);
@@ -42,7 +43,8 @@ impl Models {
     }
 
     fn card(&self, name: &str) -> Value {
-        json!({"id": name, "object": "model", "created": self.created, "owned_by": "forebay", "root": name,
+        json!({"id": name, "object": "model", "created": self.created, "owned_by": "forebay",
+            "root": name,
             "parent": null, "max_model_len": 32768})
     }
 

@@ -56,14 +56,15 @@ pub enum Fail {
         /// How many still arrive.
         after: u32,
     },
-    /// Answer 200 and an event stream whose first event is an error, as vLLM does when its engine has died.
+    /// Answer 200 and an event stream whose first event is an error, as vLLM does when its engine
+    /// has died.
     FirstEventError,
 }
 
 /// A failure that is spelled wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "`{0}` is no failure: use a status (500), a status with a period (429:3), hang, cut:5, or first-event"
+    "`{0}` is no failure: use a status (500), every third time (429:3), hang, cut:5, or first-event"
 )]
 pub struct UnknownFail(String);
 

@@ -16,7 +16,10 @@ pub fn rerank(ask: &Ask) -> Outcome {
         .collect();
     ranked.sort_by(|one, other| other.2.total_cmp(&one.2));
     ranked.truncate(ask.count("top_n").filter(|count| *count > 0).unwrap_or(usize::MAX));
-    let result = |(index, document, score): &(usize, &String, f64)| json!({"index": index, "document": {"text": document}, "relevance_score": score});
+    let result = |(index, document, score): &(usize, &String, f64)| {
+        json!({"index": index,
+            "document": {"text": document}, "relevance_score": score})
+    };
     let results: Vec<Value> = ranked.iter().map(result).collect();
     let usage = usage(std::iter::once(&query).chain(&documents));
     Ok(Reply::json(

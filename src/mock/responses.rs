@@ -63,10 +63,12 @@ fn format(ask: &Ask) -> Option<Value> {
 fn begun(ask: &Ask) -> Value {
     json!({"id": ask.id("resp_"), "object": "response", "created_at": ask.now, "model": ask.model,
         "status": "in_progress", "background": false, "error": null, "incomplete_details": null,
-        "instructions": ask.member("instructions"), "max_output_tokens": ask.member("max_output_tokens"),
+        "instructions": ask.member("instructions"),
+        "max_output_tokens": ask.member("max_output_tokens"),
         "metadata": ask.member("metadata").cloned().unwrap_or_else(|| json!({})), "output": [],
         "parallel_tool_calls": true, "previous_response_id": ask.member("previous_response_id"),
-        "temperature": ask.member("temperature").cloned().unwrap_or_else(|| json!(1.0)), "top_p": 1.0,
+        "temperature": ask.member("temperature").cloned().unwrap_or_else(|| json!(1.0)),
+        "top_p": 1.0,
         "text": {"format": {"type": "text"}}, "truncation": "disabled", "usage": null, "user": null,
         "tool_choice": ask.member("tool_choice").cloned().unwrap_or_else(|| json!("auto")),
         "tools": ask.member("tools").cloned().unwrap_or_else(|| json!([]))})
@@ -88,7 +90,8 @@ fn finished(ask: &Ask, input: &Value, answer: &Answer) -> Value {
         &mut response,
         "usage",
         json!({"input_tokens": asked, "output_tokens": answered, "total_tokens": asked + answered,
-            "input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}),
+            "input_tokens_details": {"cached_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": 0}}),
     );
     response
 }
@@ -101,7 +104,8 @@ fn item(ask: &Ask, answer: &Answer, text: Option<&str>) -> Value {
             "call_id": ask.id("call_"), "arguments": text.unwrap_or_default()});
     }
     let content: Vec<Value> = text.map(part).into_iter().collect();
-    json!({"id": ask.id("msg_"), "type": "message", "role": "assistant", "status": status, "content": content})
+    json!({"id": ask.id("msg_"), "type": "message", "role": "assistant", "status": status,
+        "content": content})
 }
 
 fn part(text: &str) -> Value {
@@ -127,7 +131,8 @@ fn events(ask: &Ask, input: &Value, answer: &Answer) -> Vec<Bytes> {
     let mut events = vec![
         json!({"type": "response.created", "response": begun(ask)}),
         json!({"type": "response.in_progress", "response": begun(ask)}),
-        json!({"type": "response.output_item.added", "output_index": 0, "item": item(ask, answer, None)}),
+        json!({"type": "response.output_item.added", "output_index": 0,
+            "item": item(ask, answer, None)}),
     ];
     if message {
         events.push(place("response.content_part.added", json!({"part": part("")})));
@@ -181,10 +186,12 @@ mod tests {
 
     #[test]
     fn a_function_is_called_until_it_has_answered() {
-        let tools = json!([{"type": "function", "name": "weather", "parameters": {"properties": {"city": {}}}}]);
+        let tools = json!([{"type": "function", "name": "weather",
+            "parameters": {"properties": {"city": {}}}}]);
         let called = serve(&ask(json!({"input": "Rome", "tools": tools}))).unwrap().value();
         assert_eq!(called["output"][0]["arguments"], r#"{"city":"Rome"}"#);
-        let items = json!([{"role": "user", "content": "Rome"}, {"type": "function_call_output", "output": "sunny"}]);
+        let items = json!([{"role": "user", "content": "Rome"}, {"type": "function_call_output",
+            "output": "sunny"}]);
         let told = serve(&ask(json!({"input": items, "tools": tools}))).unwrap().value();
         assert!(told["output"][0]["content"][0]["text"].as_str().unwrap().contains("sunny"));
     }

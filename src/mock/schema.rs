@@ -1,4 +1,5 @@
-//! A value that fits a JSON schema, roughly: what the mock puts into tool calls and structured answers.
+//! A value that fits a JSON schema, roughly: what the mock puts into tool calls and structured
+//! answers.
 
 use serde_json::{Map, Value, json};
 
@@ -57,7 +58,8 @@ fn object(schema: &Value, root: &Value, text: &str, depth: usize) -> Value {
     Value::Object(members)
 }
 
-/// The schema's type: the first that is not null when there are several, a guess when there is none.
+/// The schema's type: the first that is not null when there are several, a guess when there is
+/// none.
 fn kind(schema: &Value) -> &str {
     match schema.get("type") {
         Some(Value::String(kind)) => kind,
@@ -82,15 +84,18 @@ mod tests {
     #[test]
     fn required_members_and_enums_are_kept() {
         let schema = json!({"type": "object", "required": ["city", "days"], "properties": {
-            "city": {"type": "string", "enum": ["Paris", "Rome"]}, "days": {"type": "integer", "minimum": 3},
+            "city": {"type": "string", "enum": ["Paris", "Rome"]}, "days": {"type": "integer",
+            "minimum": 3},
             "note": {"type": "string"}}});
         assert_eq!(example(&schema, "x"), json!({"city": "Paris", "days": 3}));
     }
 
     #[test]
     fn every_type_has_a_value() {
-        let schema = json!({"properties": {"a": {"type": "array", "items": {"type": "number"}}, "b": {"type": "boolean"},
-            "c": {"type": ["null", "string"]}, "d": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+        let schema = json!({"properties": {"a": {"type": "array", "items": {"type": "number"}},
+            "b": {"type": "boolean"},
+            "c": {"type": ["null", "string"]}, "d": {"anyOf": [{"type": "integer"},
+            {"type": "null"}]},
             "e": {"$ref": "#/$defs/e"}}, "$defs": {"e": {"const": 7}}});
         assert_eq!(example(&schema, "x"), json!({"a": [1], "b": true, "c": "x", "d": 1, "e": 7}));
     }

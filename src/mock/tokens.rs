@@ -1,4 +1,5 @@
-//! `POST /tokenize` and `/detokenize`: here a token is a character, so that what goes out comes back.
+//! `POST /tokenize` and `/detokenize`: here a token is a character, so that what goes out comes
+//! back.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,7 @@
 //! What the kinds of provider differ in, as data.
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
 use crate::config::Kind;
 
 /// How a provider wants its key.
@@ -82,7 +84,10 @@ fn azure<'v>(base: &str, below: &str, model: &str, version: &'v str) -> (String,
         return (format!("{base}/openai/v1{below}"), (version != "v1").then_some(version));
     }
     if BY_DEPLOYMENT.iter().any(|path| below.starts_with(path)) {
-        return (format!("{base}/openai/deployments/{model}{below}"), Some(version));
+        let deployment = utf8_percent_encode(model, NON_ALPHANUMERIC).to_string();
+        // What Azure allows in a name needs no escape.
+        let deployment = deployment.replace("%2D", "-").replace("%5F", "_").replace("%2E", ".");
+        return (format!("{base}/openai/deployments/{deployment}{below}"), Some(version));
     }
     (format!("{base}/openai{below}"), Some(version))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
+use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
@@ -298,13 +299,19 @@ fn spool_failed(error: &std::io::Error) -> Refusal {
 async fn accept_body(session: &mut Session) -> Result<(), Refusal> {
     let expects = session.req_header().headers.contains_key(header::EXPECT);
     if expects && session.write_continue_response().await.is_err() {
-        return Err(Refusal::body_too_slow());
+        return Err(Refusal::client_gone());
     }
     Ok(())
 }
 
 async fn read_chunk(session: &mut Session) -> Result<Option<Bytes>, Refusal> {
-    session.downstream_session.read_request_body().await.map_err(|_| Refusal::body_too_slow())
+    let read = session.downstream_session.read_request_body().await;
+    read.map_err(|error| match error.etype {
+        ErrorType::ReadTimedout => Refusal::body_too_slow(),
+        // Pingora's own name for a body whose chunks are none.
+        ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd") => Refusal::bad_framing(),
+        _ => Refusal::client_gone(),
+    })
 }
 
 async fn within<T>(

@@ -231,8 +231,15 @@ impl HeldSession {
         self.hold.note(change);
     }
 
-    /// The next stretch of the body; `None` at its end.
+    /// The next stretch of the body; `None` at its end. While it goes out, nobody waits for an
+    /// answer yet.
     async fn next_part(&mut self) -> Result<Option<Bytes>> {
+        let part = self.read_part().await;
+        self.clock.heard = self.clock.heard.map(|_| Instant::now());
+        part
+    }
+
+    async fn read_part(&mut self) -> Result<Option<Bytes>> {
         match self.parts.front_mut() {
             None => Ok(None),
             Some(Part::Bytes(bytes)) => {

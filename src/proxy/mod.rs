@@ -63,8 +63,11 @@ impl ProxyHttp for Gateway {
             let address = session.client_addr().and_then(|address| address.as_inet());
             ctx.client = address.map(std::net::SocketAddr::ip);
         }
-        // Pingora would keep an idle connection for ever after its first request.
-        session.set_keepalive(Some(config.timeouts.client_idle.as_secs()));
+        // Pingora would keep an idle connection for ever after its first request. HTTP/1.0 closes
+        // unless it said otherwise, and then pingora has no bound to offer.
+        if session.req_header().version != http::Version::HTTP_10 {
+            session.set_keepalive(Some(config.timeouts.client_idle.as_secs()));
+        }
         session.set_write_timeout(Some(config.timeouts.client_write));
         session.set_read_timeout(Some(config.timeouts.request_body));
         Ok(())
@@ -94,7 +97,7 @@ impl ProxyHttp for Gateway {
             }
             Err(refusal) => refusal,
         };
-        rescue::refuse(session, ctx, refusal).await?;
+        rescue::refuse(session, ctx, &refusal).await;
         Ok(true)
     }
 

@@ -97,6 +97,15 @@ impl Refusal {
         Self::new(408, "invalid_request", "The request body did not arrive in time.")
     }
 
+    pub fn bad_framing() -> Self {
+        Self::new(400, "invalid_request", "The request body's chunks are malformed.")
+    }
+
+    /// nginx's status for it; nobody reads this one.
+    pub fn client_gone() -> Self {
+        Self::new(499, "client_gone", "The client left before its request was complete.")
+    }
+
     pub fn no_healthy_upstream(retry_after: Option<Duration>) -> Self {
         let refusal =
             Self::new(503, "no_healthy_upstream", "No provider can serve this model now.");

@@ -133,15 +133,24 @@ fn explain(ctx: &Context, error: &Error) -> Refusal {
 }
 
 /// Answers a request that goes no further. The connection lives on if the body is read.
-pub async fn refuse(session: &mut Session, ctx: &mut Context, refusal: Refusal) -> Result<()> {
-    ctx.outcome.failure = Some(format!("{}: {}", refusal.code, refusal.message));
+pub async fn refuse(session: &mut Session, ctx: &mut Context, refusal: &Refusal) {
+    ctx.outcome.failure = Some(refusal.code.to_owned());
     drain(session).await;
-    write(session, ctx, &refusal).await
+    if write(session, ctx, refusal).await.is_err() {
+        ctx.outcome.client_gone = true;
+        session.set_keepalive(None);
+    }
 }
 
 /// Reads what the client still sends, for a while: closing with unread bytes resets the connection,
 /// and the client may never see why.
 async fn drain(session: &mut Session) {
+    // A client that waits for `100 Continue` sends nothing more once it is refused.
+    let waits = session.req_header().headers.contains_key(header::EXPECT);
+    if waits && session.response_written().is_none() {
+        session.set_keepalive(None);
+        return;
+    }
     session.set_total_drain_timeout(Some(DRAIN));
     if session.drain_request_body().await.is_err() {
         session.set_keepalive(None);

@@ -161,7 +161,9 @@ pub fn write_head(ctx: &mut Context, head: &mut ResponseHeader) -> Result<()> {
     if head.status.is_informational() && head.status.as_u16() != 101 {
         return Ok(());
     }
-    if let Some(id) = head.headers.get("x-request-id").cloned() {
+    // A provider's own id is what its support asks for; vLLM only repeats ours.
+    let id = head.headers.get("x-request-id").filter(|id| *id != ctx.request_id.as_str()).cloned();
+    if let Some(id) = id {
         head.insert_header("x-forebay-upstream-request-id", id)?;
     }
     for name in NOT_RETURNED {

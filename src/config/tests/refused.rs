@@ -414,7 +414,7 @@ fn a_short_or_missing_key_is_told() {
 #[test]
 fn what_this_version_does_not_do_is_told() {
     let text = "\
-admin: { listen: \"127.0.0.1:9090\", key: \"${KEY}\" }
+admin: { listen: \"127.0.0.1:9090\", key: \"${KEY}\", on_data_listener: true }
 providers:
   - name: p
     kind: openai_compatible
@@ -434,7 +434,7 @@ audit: { enabled: true, content: none, rotate: monthly, retention: 12, store: \"
 translation: lenient
 ";
     let expected = [
-        "f:1:8: warning: `admin` has no effect in this version",
+        "f:1:65: warning: `on_data_listener` has no effect in this version",
         "f:3:5: warning: `p` is called without checking its certificate",
         "f:6:14: warning: `dialect` has no effect in this version",
         "f:9:57: warning: `translation` has no effect in this version",

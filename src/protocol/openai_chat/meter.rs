@@ -48,14 +48,14 @@ impl Meter {
             self.first_error = StreamError::read(data);
         }
         self.done |= is_terminal(event, data);
-        self.meter(data)
+        self.tally(data)
     }
 
-    fn meter(&mut self, data: &Bytes) -> Reading {
+    fn tally(&mut self, data: &Bytes) -> Reading {
         if !usage::mentions_usage(data) {
             return Reading::Data;
         }
-        let Some(usage::Reading { usage: Some(usage), no_choices }) = usage::read(data) else {
+        let Some(usage::Report { usage: Some(usage), no_choices }) = usage::read(data) else {
             return Reading::Data;
         };
         self.usage.get_or_insert_default().update(usage);

@@ -57,6 +57,9 @@ impl StreamEditor {
 
     /// Feeds a chunk; appends to `out` what the client shall get.
     pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) {
+        if chunk.is_empty() {
+            return;
+        }
         if self.only_reads() {
             self.decoder.push(chunk.clone());
             out.push(chunk);

@@ -27,7 +27,7 @@ pub fn read_usage(json: &[u8]) -> Option<Usage> {
 
 /// What a document says about usage.
 #[derive(Default)]
-pub struct Reading {
+pub struct Report {
     pub usage: Option<Usage>,
     /// It has `"choices":[]`, as the chunk has that carries nothing but usage.
     pub no_choices: bool,
@@ -43,23 +43,23 @@ pub fn mentions_usage(json: &[u8]) -> bool {
     })
 }
 
-pub fn read(json: &[u8]) -> Option<Reading> {
+pub fn read(json: &[u8]) -> Option<Report> {
     let mut cursor = Cursor::new(std::str::from_utf8(json).ok()?);
-    let mut reading = Reading::default();
-    document(&mut cursor, &mut reading).ok()?;
-    Some(reading)
+    let mut report = Report::default();
+    document(&mut cursor, &mut report).ok()?;
+    Some(report)
 }
 
-fn document(cursor: &mut Cursor, reading: &mut Reading) -> Result<(), Fault> {
+fn document(cursor: &mut Cursor, report: &mut Report) -> Result<(), Fault> {
     cursor.object(|cursor, key| {
         let name = unquote(cursor.slice(&key));
         match (&*name, cursor.peek()) {
-            ("usage", b'{') => reading.usage = Some(usage(cursor)?),
-            ("response" | "message", b'{') => document(cursor, reading)?,
+            ("usage", b'{') => report.usage = Some(usage(cursor)?),
+            ("response" | "message", b'{') => document(cursor, report)?,
             ("choices", b'[') => {
-                reading.no_choices = true;
+                report.no_choices = true;
                 cursor.array(|cursor| {
-                    reading.no_choices = false;
+                    report.no_choices = false;
                     cursor.pass()
                 })?;
             }

@@ -1,0 +1,162 @@
+//! What is asked for, and which answer is right.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use memchr::memmem;
+
+use super::answers;
+
+/// The key that clients of the gateway have.
+pub const KEY: &str = "sk-bench-000000000000000000000000";
+/// What the gateway puts before the text of an edited stream.
+pub const PREFIX: &str = "Forebay: ";
+
+/// One kind of traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Workload {
+    /// A short chat, answered in one piece
+    Chat,
+    /// A long prompt, answered in one piece
+    Prompt,
+    /// A stream whose events come as fast as they are taken
+    Stream,
+    /// The same, with its thinking tagged and a prefix
+    Tagged,
+    /// A stream whose events come one by one
+    Paced,
+    /// Memory, with many streams open and silent
+    Idle,
+}
+
+/// Through which proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Bare,
+    Gateway,
+}
+
+impl Workload {
+    /// Those whose processor time is measured.
+    pub const TIMED: [Self; 5] =
+        [Self::Chat, Self::Prompt, Self::Stream, Self::Tagged, Self::Paced];
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Chat => "chat, 1 KB, plain answer",
+            Self::Prompt => "chat, 256 KB, plain answer",
+            Self::Stream => "stream of 128 events, in a rush",
+            Self::Tagged => "… with `thinking: tag` and `prefix`",
+            Self::Paced => "stream of 128 events, one per 2 ms",
+            Self::Idle => "an open, silent stream",
+        }
+    }
+
+    /// Requests in one round: about a second of processor time.
+    pub fn requests(self) -> usize {
+        match self {
+            Self::Chat => 8000,
+            Self::Prompt => 2000,
+            Self::Stream | Self::Tagged => 480,
+            Self::Paced => 240,
+            Self::Idle => 1000,
+        }
+    }
+
+    /// The request, as an SDK would send it.
+    pub fn request(self) -> Bytes {
+        let (model, size) = match self {
+            Self::Chat => ("chat", 1 << 10),
+            Self::Prompt => ("chat", 256 << 10),
+            Self::Stream => ("chat", 1 << 10),
+            Self::Tagged => ("think", 1 << 10),
+            Self::Paced => ("paced", 1 << 10),
+            Self::Idle => ("idle", 1 << 10),
+        };
+        let stream = !matches!(self, Self::Chat | Self::Prompt);
+        let body = body(model, size, stream);
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.example.org\r\n\
+             accept: application/json\r\ncontent-type: application/json\r\n\
+             user-agent: OpenAI/Python 2.8.0\r\nauthorization: Bearer {KEY}\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        Bytes::from(head + &body)
+    }
+
+    /// The body of the one right answer; `None` when the gateway may choose its words.
+    pub fn expected(self, side: Side) -> Option<Bytes> {
+        match (self, side) {
+            (Self::Chat | Self::Prompt, _) => Some(Bytes::from_static(answers::PLAIN.as_bytes())),
+            (Self::Tagged, Side::Gateway) => None,
+            (Self::Tagged, Side::Bare) => Some(answers::stream_body(true)),
+            _ => Some(answers::stream_body(false)),
+        }
+    }
+
+    /// Whether the gateway's own words are well chosen.
+    pub fn accepts(self, body: &[u8]) -> bool {
+        let has = |text: &str| memmem::find(body, text.as_bytes()).is_some();
+        let thinks = has(&format!("{PREFIX}<think> water")) || has(&format!("<think>{PREFIX}"));
+        body.ends_with(answers::DONE)
+            && memmem::find_iter(body, "data: ").count() > answers::CHUNKS
+            && thinks
+            && has("</think> water")
+            && !has("reasoning_content")
+            && !has("\"usage\"")
+    }
+}
+
+impl Side {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// A conversation of about `size` bytes, in turns of less than a kilobyte.
+fn body(model: &str, size: usize, stream: bool) -> String {
+    let turn = r#"The forebay holds water for the turbines.\nIt is \"full\" by dawn, and "#.repeat(9);
+    let mut body = String::from(r#"{"messages":["#);
+    while body.len() + turn.len() + 200 < size {
+        let written = write!(body, r#"{{"role":"user","content":"{turn}"}},"#);
+        written.expect("text can be written to text");
+    }
+    let stream = if stream { r#","stream":true"# } else { "" };
+    body + r#"{"role":"user","content":"go on"}],"model":""#
+        + model
+        + r#"","temperature":0.7,"max_tokens":512"#
+        + stream
+        + "}"
+}
+
+/// The gateway's configuration.
+pub fn configuration(listen: &str, upstream: &str, threads: usize) -> String {
+    let target = |name: &str| format!("[{{ provider: cluster, model: bench/{name}-70b-instruct }}]");
+    let (chat, think) = (target("chat"), target("think"));
+    let (paced, idle) = (target("paced"), target("idle"));
+    format!(
+        "version: 1
+threads: {threads}
+listen:
+  - address: {listen}
+keys:
+  - {{ name: bench, key: {KEY} }}
+providers:
+  - name: cluster
+    kind: vllm
+    endpoints: [{{ url: \"http://{upstream}\" }}]
+    health_check: {{ type: http, path: /health }}
+models:
+  - {{ name: chat, targets: {chat} }}
+  - {{ name: paced, targets: {paced} }}
+  - {{ name: idle, targets: {idle} }}
+  - {{ name: think, targets: {think}, response: {{ thinking: tag, prefix: \"{PREFIX}\" }} }}
+limits: {{ connections_per_ip: 10000 }}
+metrics: {{ on_data_listener: true }}
+"
+    )
+}

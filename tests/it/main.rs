@@ -1,0 +1,15 @@
+//! Forebay as its users see it: the real binary, real sockets, scripted upstreams.
+//!
+//! Each test starts what it needs on ports of its own and waits for events, never for time.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "in a test a panic is the finding"
+)]
+
+mod support;
+
+mod surface;

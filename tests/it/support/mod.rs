@@ -1,0 +1,41 @@
+//! The harness: upstreams that misbehave on cue, the gateway as a process, clients in full control.
+
+pub mod answer;
+pub mod certificate;
+pub mod client;
+pub mod fixture;
+pub mod gateway;
+pub mod http1;
+pub mod http2;
+pub mod port;
+pub mod upstream;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before it counts as not happening.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What `future` comes to; panics with `what` when that takes too long.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(done) => done,
+        Err(_) => panic!("{what}: nothing within {PATIENCE:?}"),
+    }
+}
+
+/// Waits for `found` to find something.
+pub async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = found().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits for `is_so`.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    eventually(what, async || is_so().then_some(())).await;
+}
