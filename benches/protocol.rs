@@ -16,11 +16,12 @@ const CHINESE: &str = r"前池为水轮机蓄水。\n黎明时分，它已经满
 /// A chat request of about `size` bytes, in turns of a kilobyte at most.
 fn chat(sentence: &str, size: usize) -> Bytes {
     let turn = sentence.repeat(800 / sentence.len() + 1);
-    let mut body = String::from(r#"{"model":"llama-70b","stream":true,"messages":["#);
-    while body.len() + turn.len() + 200 < size.max(turn.len() + 300) {
-        body += &format!(r#"{{"role":"user","content":"{turn}"}},"#);
-    }
-    body += r#"{"role":"user","content":"go on"}],"temperature":0.7,"max_tokens":512}"#;
+    let turn = format!(r#"{{"role":"user","content":"{turn}"}},"#);
+    let turns = turn.repeat(size / turn.len());
+    let body = format!(
+        r#"{{"model":"llama-70b","stream":true,"messages":[{turns}{{"role":"user",
+        "content":"go on"}}],"temperature":0.7,"max_tokens":512}}"#
+    );
     body.into()
 }
 

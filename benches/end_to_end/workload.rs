@@ -119,7 +119,8 @@ impl Side {
 
 /// A conversation of about `size` bytes, in turns of less than a kilobyte.
 fn body(model: &str, size: usize, stream: bool) -> String {
-    let turn = r#"The forebay holds water for the turbines.\nIt is \"full\" by dawn, and "#.repeat(9);
+    let turn =
+        r#"The forebay holds water for the turbines.\nIt is \"full\" by dawn, and "#.repeat(9);
     let mut body = String::from(r#"{"messages":["#);
     while body.len() + turn.len() + 200 < size {
         let written = write!(body, r#"{{"role":"user","content":"{turn}"}},"#);
@@ -135,7 +136,8 @@ fn body(model: &str, size: usize, stream: bool) -> String {
 
 /// The gateway's configuration.
 pub fn configuration(listen: &str, upstream: &str, threads: usize) -> String {
-    let target = |name: &str| format!("[{{ provider: cluster, model: bench/{name}-70b-instruct }}]");
+    let target =
+        |name: &str| format!("[{{ provider: cluster, model: bench/{name}-70b-instruct }}]");
     let (chat, think) = (target("chat"), target("think"));
     let (paced, idle) = (target("paced"), target("idle"));
     format!(

@@ -434,7 +434,7 @@ audit: { enabled: true, content: none, rotate: monthly, retention: 12, store: \"
 translation: lenient
 ";
     let expected = [
-        "f:1:65: warning: `on_data_listener` has no effect in this version",
+        "f:1:69: warning: `on_data_listener` has no effect in this version",
         "f:3:5: warning: `p` is called without checking its certificate",
         "f:6:14: warning: `dialect` has no effect in this version",
         "f:9:57: warning: `translation` has no effect in this version",

@@ -73,6 +73,11 @@ impl Decoder {
         self.carry.len() + self.chunks.iter().map(Bytes::len).sum::<usize>()
     }
 
+    /// Was an event handed out in parts whose end has not come?
+    pub(in crate::protocol) fn is_within_oversized(&self) -> bool {
+        self.oversized
+    }
+
     /// The event that ends `length` bytes into `chunk`.
     fn take(&mut self, chunk: &mut Bytes, length: usize) -> Bytes {
         if self.carry.is_empty() {

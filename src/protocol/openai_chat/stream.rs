@@ -37,8 +37,6 @@ pub struct StreamEditor {
     voices: Vec<(u64, Voice)>,
     /// The last chunk that had choices, for writing another one of the same stream.
     template: Option<Bytes>,
-    /// What went out last did not end an event.
-    ragged: bool,
 }
 
 impl StreamEditor {
@@ -51,7 +49,6 @@ impl StreamEditor {
             meter: Meter::default(),
             voices: Vec::new(),
             template: None,
-            ragged: false,
         }
     }
 
@@ -76,6 +73,7 @@ impl StreamEditor {
 
     /// Ends the stream: what is held back goes out, whether or not `[DONE]` came.
     pub fn finish(&mut self, out: &mut Vec<Bytes>) {
+        let mut broken_off = self.decoder.is_within_oversized();
         let rest = self.decoder.finish();
         if self.only_reads() {
             if let Some(event) = rest {
@@ -90,8 +88,13 @@ impl StreamEditor {
                 self.flush(out);
             }
             self.event(event, out);
+            broken_off = true;
         }
+        let end = out.len();
         self.flush(out);
+        if broken_off && out.len() > end {
+            out.insert(end, Bytes::from_static(b"\n\n"));
+        }
     }
 
     /// What the stream has cost, as far as it said.
@@ -142,14 +145,15 @@ impl StreamEditor {
             Reading::Data if self.edits_text() => return self.chunk(event, out),
             _ => {}
         }
-        self.pass(event.raw, out);
+        out.push(event.raw);
     }
 
     /// Passes an event on, edited if it is a chunk with choices.
     fn chunk(&mut self, event: Event, out: &mut Vec<Bytes>) {
         let json = event.data.as_deref().and_then(|data| std::str::from_utf8(data).ok());
         let Some((json, answer)) = json.and_then(|json| Some((json, Answer::read(json)?))) else {
-            return self.pass(event.raw, out);
+            out.push(event.raw);
+            return;
         };
         if answer.error {
             self.flush(out);
@@ -161,11 +165,8 @@ impl StreamEditor {
         for choice in &answer.choices {
             self.choice(choice, json, &mut splice, out);
         }
-        if splice.is_empty() {
-            self.pass(event.raw, out);
-        } else {
-            self.pass(rewritten(&event, json, splice), out);
-        }
+        let edited = (!splice.is_empty()).then(|| rewritten(&event, json, splice));
+        out.push(edited.unwrap_or(event.raw));
     }
 
     fn choice(&mut self, choice: &Choice, json: &str, splice: &mut Splice, out: &mut Vec<Bytes>) {
@@ -189,24 +190,15 @@ impl StreamEditor {
         let edits = &self.options.edits;
         let template = self.template.as_deref();
         let voices = self.voices.iter_mut();
-        let chunks =
-            voices.filter_map(|(index, voice)| synthetic::chunk(template, *index, voice, edits));
-        for chunk in chunks {
-            if std::mem::take(&mut self.ragged) {
-                out.push(Bytes::from_static(b"\n\n"));
-            }
-            out.push(chunk);
-        }
-    }
-
-    fn pass(&mut self, raw: Bytes, out: &mut Vec<Bytes>) {
-        let ends = [&b"\n\n"[..], b"\r\r", b"\n\r\n"];
-        self.ragged = !ends.iter().any(|end| raw.ends_with(end));
-        out.push(raw);
+        out.extend(
+            voices.filter_map(|(index, voice)| synthetic::chunk(template, *index, voice, edits)),
+        );
     }
 }
 
-/// The event with edited data, its other lines and its line endings as they were.
+/// The event with edited data; its other lines and its line endings stay as they were.
+///
+/// But for data in several lines, which no chat server sends: then the event is framed anew.
 fn rewritten(event: &Event, json: &str, splice: Splice) -> Bytes {
     if let Some(span) = event.data_span() {
         return splice.shifted(span.start).join(&event.raw).into();
