@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::load::{Connection, Load};
 use super::process::{Memory, Process, free_address, open_files};
-use super::workload::{Side, Workload, configuration};
+use super::workload::{Side, Workload, configuration, is_tagged};
 
 /// Fresh processes for the memory of open streams.
 const REPEATS: usize = 3;
@@ -92,19 +92,16 @@ impl Bench {
     /// The load for one side, which knows the right answer.
     async fn load(&mut self, process: &Process, workload: Workload, side: Side) -> Load {
         let request = workload.request();
-        let expected = match workload.expected(side) {
-            Some(expected) => expected,
-            None => {
-                let connection = Connection::open(process.address).await;
-                let mut connection = connection.expect("the gateway should be there");
-                let body = connection.ask(&request).await.unwrap_or_default();
-                if !workload.accepts(&body) {
-                    self.fail(&format!("{workload:?}: {}", String::from_utf8_lossy(&body)));
-                }
-                body
-            }
-        };
-        Load::new(process.address, request, expected)
+        if let Some(expected) = workload.expected(side) {
+            return Load::new(process.address, request, expected);
+        }
+        let connection = Connection::open(process.address).await;
+        let mut connection = connection.expect("the gateway should be there");
+        let body = connection.ask(&request).await.unwrap_or_default();
+        if !is_tagged(&body) {
+            self.fail(&format!("{workload:?}: {}", String::from_utf8_lossy(&body)));
+        }
+        Load::new(process.address, request, body)
     }
 
     async fn round(&mut self, load: &mut Load, process: &Process, requests: usize) -> (f64, f64) {

@@ -65,12 +65,15 @@ impl Process {
     pub fn cpu(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.id()));
         let tasks = tasks.expect("the process should be there");
-        let spent = tasks.flatten().map(|task| {
-            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse().ok()
-        });
-        let precise: Option<u64> = spent.sum();
-        precise.map_or_else(|| self.ticks(), Duration::from_nanos)
+        let spent: Vec<u64> = tasks
+            .flatten()
+            .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
+            .filter_map(|text| text.split(' ').next()?.parse().ok())
+            .collect();
+        if spent.is_empty() {
+            return self.ticks();
+        }
+        Duration::from_nanos(spent.iter().sum())
     }
 
     /// The same by the kernel's clock ticks, where it does not count more finely.

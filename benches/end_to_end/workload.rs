@@ -66,9 +66,8 @@ impl Workload {
     /// The request, as an SDK would send it.
     pub fn request(self) -> Bytes {
         let (model, size) = match self {
-            Self::Chat => ("chat", 1 << 10),
+            Self::Chat | Self::Stream => ("chat", 1 << 10),
             Self::Prompt => ("chat", 256 << 10),
-            Self::Stream => ("chat", 1 << 10),
             Self::Tagged => ("think", 1 << 10),
             Self::Paced => ("paced", 1 << 10),
             Self::Idle => ("idle", 1 << 10),
@@ -94,35 +93,26 @@ impl Workload {
             _ => Some(answers::stream_body(false)),
         }
     }
-
-    /// Whether the gateway's own words are well chosen.
-    pub fn accepts(self, body: &[u8]) -> bool {
-        let has = |text: &str| memmem::find(body, text.as_bytes()).is_some();
-        let thinks = has(&format!("{PREFIX}<think> water")) || has(&format!("<think>{PREFIX}"));
-        body.ends_with(answers::DONE)
-            && memmem::find_iter(body, "data: ").count() > answers::CHUNKS
-            && thinks
-            && has("</think> water")
-            && !has("reasoning_content")
-            && !has("\"usage\"")
-    }
 }
 
-impl Side {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Bare => "bare",
-            Self::Gateway => "gateway",
-        }
-    }
+/// Whether a stream is edited as the gateway was told to.
+pub fn is_tagged(body: &[u8]) -> bool {
+    let has = |text: &str| memmem::find(body, text.as_bytes()).is_some();
+    let begun = has(&format!("{PREFIX}<think> water")) || has(&format!("<think>{PREFIX}"));
+    begun
+        && has("</think> water")
+        && !has("reasoning_content")
+        && !has("\"usage\"")
+        && memmem::find_iter(body, "data: ").count() > answers::CHUNKS
+        && body.ends_with(answers::DONE)
 }
 
 /// A conversation of about `size` bytes, in turns of less than a kilobyte.
 fn body(model: &str, size: usize, stream: bool) -> String {
     let turn =
-        r#"The forebay holds water for the turbines.\nIt is \"full\" by dawn, and "#.repeat(9);
+        r#"The forebay holds water for the turbines.\nIt is \"full\" by dawn, and "#.repeat(11);
     let mut body = String::from(r#"{"messages":["#);
-    while body.len() + turn.len() + 200 < size {
+    while body.len() + turn.len() < size {
         let written = write!(body, r#"{{"role":"user","content":"{turn}"}},"#);
         written.expect("text can be written to text");
     }

@@ -31,12 +31,17 @@ pub fn read(path: &Path) -> Option<Config> {
     let source = Source::read(path)
         .map_err(|error| complain(format_args!("cannot read {}: {error}", path.display())))
         .ok()?;
-    let (config, problems) = match load(&source) {
+    load_aloud(&source)
+}
+
+/// Loads a configuration and prints what is wrong with it; `None` when it cannot be used.
+pub fn load_aloud(source: &Source) -> Option<Config> {
+    let (config, problems) = match load(source) {
         Ok((config, warnings)) => (Some(config), warnings),
         Err(problems) => (None, problems),
     };
     if !problems.is_empty() {
-        complain(Problems::new(Some(path), problems));
+        complain(Problems::new(source.path.as_deref(), problems));
     }
     config
 }

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use log::{info, warn};
 
-use super::check::read;
+use super::check::{load_aloud, read};
 use super::complain;
-use crate::config::{Config, Secret, Url};
+use crate::config::{Config, Secret, Source, Url};
 use crate::server;
 
 /// Where a configuration is looked for when none is named.
@@ -69,7 +69,7 @@ fn configuration(arguments: &Arguments) -> Option<Config> {
         return single(arguments);
     }
     warn!("no configuration: serving the built-in model `mock`; see `forebay run --help`");
-    Some(Config::zero())
+    load_aloud(&Source::without_file())
 }
 
 fn single(arguments: &Arguments) -> Option<Config> {

@@ -87,10 +87,14 @@ impl<'a> Walk<'a> {
 mod tests {
     use super::*;
 
+    fn named(name: &str) -> Model {
+        Model { name: Some(name.to_owned()), ..Model::default() }
+    }
+
     fn found(models: &[(&str, &[&str])]) -> Vec<String> {
         let model = |(name, fallback): &(&str, &[&str])| Model {
             fallback: fallback.iter().map(ToString::to_string).collect(),
-            ..Model::named(name, "p")
+            ..named(name)
         };
         let models: Vec<Model> = models.iter().map(model).collect();
         let names = |circle: Vec<&Model>| -> Vec<String> {
@@ -120,10 +124,8 @@ mod tests {
     fn a_long_way_needs_no_stack() {
         let names: Vec<String> = (0..100_000).map(|n| n.to_string()).collect();
         let next = |n: usize| names.get(n + 1).map_or("0", String::as_str);
-        let model = |n: usize| Model {
-            fallback: vec![next(n).to_owned()],
-            ..Model::named(&n.to_string(), "p")
-        };
+        let model =
+            |n: usize| Model { fallback: vec![next(n).to_owned()], ..named(&n.to_string()) };
         let models: Vec<Model> = (0..names.len()).map(model).collect();
         let lengths: Vec<usize> = circles(&models).iter().map(Vec::len).collect();
         assert_eq!(lengths, [100_000]);

@@ -111,15 +111,6 @@ pub struct Config {
 // === impl Config ===
 
 impl Config {
-    /// What is served with no file at all: the built-in mock model, on loopback.
-    pub fn zero() -> Self {
-        Self {
-            providers: vec![Provider::new("mock", Kind::Mock, Vec::new())],
-            models: vec![Model::named("mock", "mock")],
-            ..Self::default()
-        }
-    }
-
     /// One upstream in front of everything, on loopback: what `forebay run -a KEY -p PORT` serves.
     ///
     /// A caller's own key goes before `key`, every model name is passed on, and nothing is kept.

@@ -41,15 +41,6 @@ pub struct Target {
 // === impl Model ===
 
 impl Model {
-    /// A model of this name, served by this provider under the same name.
-    pub fn named(name: &str, provider: &str) -> Self {
-        Self {
-            name: Some(name.to_owned()),
-            targets: vec![Target::new(provider)],
-            ..Self::default()
-        }
-    }
-
     /// A model that answers to every name and passes it on.
     pub fn catch_all(provider: &str) -> Self {
         Self {

@@ -18,9 +18,21 @@ pub struct Source {
     pub environment: BTreeMap<String, String>,
 }
 
+/// What is read when there is no file: the built-in mock model, on loopback.
+const NO_FILE: &str = "\
+providers: [{ name: mock, kind: mock }]
+models: [{ name: mock, targets: [{ provider: mock }] }]
+";
+
 // === impl Source ===
 
 impl Source {
+    /// Stands in for a file that is not there; the process's environment takes part all the same.
+    pub fn without_file() -> Self {
+        let environment = process_environment().collect();
+        Self { path: None, text: NO_FILE.to_owned(), environment }
+    }
+
     /// Reads the file, `.env` beside it, and the process's environment.
     pub fn read(path: &Path) -> io::Result<Self> {
         let text = read_text(path)?;

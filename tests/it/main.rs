@@ -12,4 +12,8 @@
 
 mod support;
 
-mod surface;
+mod credentials;
+mod paths;
+mod refusals;
+mod request_ids;
+mod upstream_errors;

@@ -187,16 +187,19 @@ fn a_door_is_open_only_on_purpose() {
 
 #[test]
 fn without_a_file_there_is_a_mock_on_loopback() {
-    let config = Config::zero();
+    let mut source = Source::without_file();
+    source.environment.clear();
+    let (config, problems) = load(&source).unwrap();
+    assert_eq!(problems, []);
     assert_eq!(config.listen, [Listen::loopback(8080)]);
     assert_eq!(
         config.providers.first().and_then(|mock| mock.mock.clone()),
         Some(MockOptions::default())
     );
-    let text = "providers: [{ name: mock, kind: mock }]\nmodels: [{ name: mock, targets: [{ provider: mock }] }]";
-    let mut read = good(text);
-    forget_places(&mut read);
-    assert_eq!(config, read);
+    assert_eq!(config.models.first().and_then(|model| model.name.as_deref()), Some("mock"));
+
+    source.environment.insert("FOREBAY_LISTEN".to_owned(), "127.0.0.1:9123".to_owned());
+    assert_eq!(load(&source).unwrap().0.listen, [Listen::loopback(9123)]);
 }
 
 #[test]

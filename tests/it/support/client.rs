@@ -380,7 +380,8 @@ impl Reply {
     pub fn streamed(&self) -> String {
         let events = self.events();
         let chunks = events.iter().filter_map(|event| serde_json::from_str::<Value>(event).ok());
-        let content = |chunk: Value| chunk["choices"][0]["delta"]["content"].as_str()?.to_owned().into();
+        let content =
+            |chunk: Value| chunk["choices"][0]["delta"]["content"].as_str()?.to_owned().into();
         chunks.filter_map(content).collect::<Vec<String>>().concat()
     }
 }

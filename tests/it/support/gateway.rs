@@ -8,9 +8,9 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use tempfile::TempDir;
 
 use super::client::Client;
+use super::eventually;
 use super::port::Port;
 use super::upstream::Upstream;
-use super::{PATIENCE, eventually};
 
 /// The key of the admin listener.
 pub const ADMIN_KEY: &str = "admin-key-of-the-harness";
@@ -113,7 +113,8 @@ impl Plan {
     /// Runs it to its end, for what it says.
     pub fn run(mut self, arguments: &[&str]) -> Output {
         let path = self.write();
-        self.arguments = arguments.iter().map(|argument| argument.replace("@file", &path)).collect();
+        self.arguments =
+            arguments.iter().map(|argument| argument.replace("@file", &path)).collect();
         self.command().stdin(Stdio::null()).output().unwrap()
     }
 
@@ -226,7 +227,7 @@ impl Drop for Gateway {
         let _ended = self.child.kill();
         let _status = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- the gateway said within {PATIENCE:?} ---\n{}", self.log());
+            eprintln!("--- the gateway said ---\n{}", self.log());
         }
     }
 }

@@ -190,7 +190,11 @@ async fn converse(stream: TcpStream, number: usize, shared: Arc<Shared>) {
 }
 
 /// Serves one request after the other; how the last one ended.
-async fn exchange(wire: &mut Wire<TcpStream>, number: usize, shared: &Shared) -> io::Result<Ending> {
+async fn exchange(
+    wire: &mut Wire<TcpStream>,
+    number: usize,
+    shared: &Shared,
+) -> io::Result<Ending> {
     loop {
         let Some(head) = wire.head().await? else { return Ok(Ending::KeepAlive) };
         if let Some(answer) = own_answer(&head, shared) {
@@ -248,7 +252,11 @@ fn own_answer(head: &Head, shared: &Shared) -> Option<Answer> {
     }
 }
 
-async fn write(wire: &mut Wire<TcpStream>, answer: &Answer, call: Option<&Call>) -> io::Result<Ending> {
+async fn write(
+    wire: &mut Wire<TcpStream>,
+    answer: &Answer,
+    call: Option<&Call>,
+) -> io::Result<Ending> {
     if let Some(gate) = &answer.gate {
         unless_gone(wire, gate.pass()).await?;
     }
@@ -317,7 +325,10 @@ fn chunk(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Waits for `future`, or for the gateway to leave.
-async fn unless_gone<T>(wire: &mut Wire<TcpStream>, future: impl Future<Output = T>) -> io::Result<T> {
+async fn unless_gone<T>(
+    wire: &mut Wire<TcpStream>,
+    future: impl Future<Output = T>,
+) -> io::Result<T> {
     tokio::select! {
         done = future => Ok(done),
         error = gone(wire) => Err(error),
