@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::access::{Keyring, Principal};
+use crate::access::{Credential, Digest, Keyring, Principal};
 use crate::balance::{Catalogue, Health, InvalidAuthority, PeerTemplate, Pick, Pool, Question};
 use crate::config::{self, Config, Kind, Url};
 use crate::provider::{InvalidHeader, Provider};
@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     pub default_upstream: Option<Arc<Upstream>>,
     pub keyring: Keyring,
+    /// The key of `admin`.
+    operator: Option<Digest>,
     /// Callers need no key.
     pub open: bool,
     /// Who a caller without a key is.
@@ -58,6 +60,7 @@ impl Snapshot {
             default_upstream: default_upstream.cloned(),
             upstreams,
             keyring: Keyring::new(&config.keys),
+            operator: config.admin.as_ref().map(|admin| Digest::of(admin.key.expose())),
             open: config.open(),
             anonymous: Arc::new(Principal::new("anonymous", None)),
             config,
@@ -66,6 +69,11 @@ impl Snapshot {
 
     pub fn upstream(&self, index: usize) -> Option<&Arc<Upstream>> {
         self.upstreams.get(index)
+    }
+
+    /// Whether this is the operators' key.
+    pub fn is_operator(&self, credential: &Credential) -> bool {
+        self.operator.as_ref() == Some(&Digest::of(credential.expose()))
     }
 
     /// Sets the gauges that are only worth working out when somebody looks.

@@ -98,9 +98,8 @@ impl Workload {
 /// Whether a stream is edited as the gateway was told to.
 pub fn is_tagged(body: &[u8]) -> bool {
     let has = |text: &str| memmem::find(body, text.as_bytes()).is_some();
-    let begun = has(&format!("{PREFIX}<think> water")) || has(&format!("<think>{PREFIX}"));
-    begun
-        && has("</think> water")
+    has(r#""<think> water""#)
+        && has(&format!("</think>{PREFIX} water"))
         && !has("reasoning_content")
         && !has("\"usage\"")
         && memmem::find_iter(body, "data: ").count() > answers::CHUNKS

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::credential::Credential;
 use super::principal::Principal;
@@ -15,20 +15,29 @@ use crate::config;
 /// guess was right, and the keys themselves are in no memory but the configuration's.
 #[derive(Debug, Default)]
 pub struct Keyring {
-    by_digest: HashMap<[u8; 32], Arc<Principal>>,
+    by_digest: HashMap<Digest, Arc<Principal>>,
+}
+
+/// The SHA-256 of a key. Comparing digests tells nothing about how much of a guess was right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    pub fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
 }
 
 impl Keyring {
     pub fn new(keys: &[config::Key]) -> Self {
         let entry = |key: &config::Key| {
             let principal = Principal::new(&key.name, key.allowed_models.clone());
-            (key.digest, Arc::new(principal))
+            (Digest(key.digest), Arc::new(principal))
         };
         Self { by_digest: keys.iter().map(entry).collect() }
     }
 
     pub fn find(&self, credential: &Credential) -> Option<&Arc<Principal>> {
-        let digest: [u8; 32] = Sha256::digest(credential.expose().as_bytes()).into();
-        self.by_digest.get(&digest)
+        self.by_digest.get(&Digest::of(credential.expose()))
     }
 }

@@ -7,5 +7,5 @@ mod principal;
 pub use self::credential::{
     Ambiguous, CREDENTIAL_HEADERS, Credential, percent_decoded, without_keys,
 };
-pub use self::keyring::Keyring;
+pub use self::keyring::{Digest, Keyring};
 pub use self::principal::Principal;

@@ -9,10 +9,10 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::context::{Asked, Body, Context, Hop};
-use super::cors;
 use super::hold::{self, Part};
 use super::refusal::Refusal;
 use super::spool::Spool;
+use super::{cors, edge};
 use crate::access::{Credential, percent_decoded};
 use crate::protocol::json::{self, Members};
 use crate::protocol::multipart::{Found, Scanner};
@@ -39,6 +39,7 @@ pub async fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted,
     let request = session.req_header();
     let path = request.uri.path();
     ctx.caller = caller(path, &request.headers);
+    edge::check(session, ctx.snapshot.config.limits.headers)?;
     let origin = request.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
     ctx.origin = cors::allowed_origin(ctx, origin);
     if cors::is_preflight(ctx, request) {
@@ -53,7 +54,7 @@ pub async fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted,
     if let Endpoint::Local(local @ (Local::Live | Local::Ready | Local::Metrics)) = endpoint {
         return Ok(Admitted::Local(local));
     }
-    authenticate(ctx, session)?;
+    authenticate(ctx, session, endpoint)?;
     match endpoint {
         Endpoint::Local(local) => return Ok(Admitted::Local(local)),
         Endpoint::ByModel(call) => by_model(session, ctx, call).await?,
@@ -79,13 +80,20 @@ fn caller(path: &str, headers: &HeaderMap) -> Caller {
     Caller::Openai
 }
 
-fn authenticate(ctx: &mut Context, session: &Session) -> Result<(), Refusal> {
+fn authenticate(ctx: &mut Context, session: &Session, endpoint: Endpoint) -> Result<(), Refusal> {
     let request = session.req_header();
     let found = Credential::find(&request.headers, request.uri.query());
     let credential = found.map_err(|_| Refusal::ambiguous_key())?;
     let known = credential.as_ref().and_then(|key| ctx.snapshot.keyring.find(key)).cloned();
+    let operator =
+        known.is_none() && credential.as_ref().is_some_and(|key| ctx.snapshot.is_operator(key));
     ctx.principal = match (known, credential) {
         (Some(principal), _) => Some(principal),
+        // The operators' key opens what is for operators, and no call.
+        (None, Some(_)) if operator && endpoint == Endpoint::Local(Local::HealthDetailed) => {
+            Some(ctx.snapshot.anonymous.clone())
+        }
+        (None, Some(_)) if operator => return Err(Refusal::unknown_key()),
         (None, key) if ctx.snapshot.open => {
             // None of our keys: then it is the caller's own with a provider.
             ctx.own_key = key;

@@ -3,6 +3,7 @@
 mod admit;
 mod context;
 mod cors;
+mod edge;
 mod finish;
 mod forward;
 mod hold;

@@ -15,6 +15,8 @@ pub struct Refusal {
     pub message: String,
     pub param: Option<String>,
     pub retry_after: Option<Duration>,
+    /// Where the request ends is not known: nothing more of its connection is read.
+    pub close: bool,
 }
 
 /// A pause to suggest when nothing better is known: one round of health checks.
@@ -22,7 +24,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 impl Refusal {
     fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), param: None, retry_after: None }
+        Self { status, code, message: message.into(), param: None, retry_after: None, close: false }
     }
 
     fn about(mut self, param: impl Into<String>) -> Self {
@@ -95,6 +97,26 @@ impl Refusal {
 
     pub fn body_too_slow() -> Self {
         Self::new(408, "invalid_request", "The request body did not arrive in time.")
+    }
+
+    pub fn ambiguous(what: &str) -> Self {
+        let message = format!("The request's {what} can be read in more than one way.");
+        Self { close: true, ..Self::new(400, "invalid_request", message) }
+    }
+
+    pub fn unknown_coding() -> Self {
+        let message = "No transfer coding but `chunked` is supported.";
+        Self { close: true, ..Self::new(501, "invalid_request", message) }
+    }
+
+    pub fn unknown_expectation() -> Self {
+        let message = "No expectation but `100-continue` is supported.";
+        Self { close: true, ..Self::new(417, "invalid_request", message) }
+    }
+
+    pub fn headers_too_large(limit: u64) -> Self {
+        let message = format!("The request's headers are larger than the {limit} bytes allowed.");
+        Self { close: true, ..Self::new(431, "headers_too_large", message) }
     }
 
     pub fn bad_framing() -> Self {

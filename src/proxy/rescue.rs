@@ -135,7 +135,11 @@ fn explain(ctx: &Context, error: &Error) -> Refusal {
 /// Answers a request that goes no further. The connection lives on if the body is read.
 pub async fn refuse(session: &mut Session, ctx: &mut Context, refusal: &Refusal) {
     ctx.outcome.failure = Some(refusal.code.to_owned());
-    drain(session).await;
+    if refusal.close {
+        session.set_keepalive(None);
+    } else {
+        drain(session).await;
+    }
     if write(session, ctx, refusal).await.is_err() {
         ctx.outcome.client_gone = true;
         session.set_keepalive(None);
