@@ -2,10 +2,12 @@
 
 mod credential;
 mod keyring;
+mod owners;
 mod principal;
 
 pub use self::credential::{
     Ambiguous, CREDENTIAL_HEADERS, Credential, percent_decoded, without_keys,
 };
 pub use self::keyring::{Digest, Keyring};
+pub use self::owners::{Origin, Owners};
 pub use self::principal::Principal;

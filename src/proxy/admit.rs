@@ -12,8 +12,8 @@ use super::context::{Asked, Body, Context, Hop};
 use super::hold::{self, Part};
 use super::refusal::Refusal;
 use super::spool::Spool;
-use super::{cors, edge};
-use crate::access::{Credential, percent_decoded};
+use super::{cors, edge, objects};
+use crate::access::{Credential, Owners, percent_decoded};
 use crate::protocol::json::{self, Members};
 use crate::protocol::multipart::{Found, Scanner};
 use crate::protocol::openai_chat::{Caller, wants_usage};
@@ -35,7 +35,11 @@ pub enum Admitted {
 }
 
 /// Takes a request in, or refuses it before anything of it reaches an upstream.
-pub async fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted, Refusal> {
+pub async fn admit(
+    session: &mut Session,
+    ctx: &mut Context,
+    owners: &Owners,
+) -> Result<Admitted, Refusal> {
     let request = session.req_header();
     let path = request.uri.path();
     ctx.caller = caller(path, &request.headers);
@@ -60,6 +64,10 @@ pub async fn admit(session: &mut Session, ctx: &mut Context) -> Result<Admitted,
         Endpoint::ByModel(call) => by_model(session, ctx, call).await?,
         Endpoint::ByDefault(call) => by_default(session, ctx, call).await?,
         Endpoint::Realtime => realtime(session, ctx)?,
+    }
+    objects::check(owners, ctx, session.req_header().uri.path())?;
+    if !matches!(ctx.body, Body::None) {
+        install(session, ctx);
     }
     Ok(Admitted::Forward)
 }
@@ -118,9 +126,7 @@ async fn by_model(session: &mut Session, ctx: &mut Context, call: Call) -> Resul
         ctx.body = Body::Json { bytes, members };
         model
     };
-    plan(ctx, &model)?;
-    install(session, ctx);
-    Ok(())
+    plan(ctx, &model)
 }
 
 /// The targets of a model, if the caller may use it.
@@ -164,7 +170,6 @@ async fn by_default(session: &mut Session, ctx: &mut Context, call: Call) -> Res
         accept_body(session).await?;
         ctx.body = Body::Parts { parts: vec![Part::Live], length, model: None };
     }
-    install(session, ctx);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use prometheus::IntGauge;
 
@@ -41,6 +42,8 @@ pub struct Context {
     pub course: Course,
     pub stage: Stage,
     pub timing: Timing,
+    /// The beginning of a stream that tells of an object.
+    pub first_chunk: Option<Bytes>,
     /// What to tell the client when there is nothing else to tell.
     pub refusal: Option<Refusal>,
     pub outcome: Outcome,
@@ -63,7 +66,7 @@ pub enum Body {
     #[default]
     None,
     /// JSON, whole and scanned.
-    Json { bytes: bytes::Bytes, members: Members },
+    Json { bytes: Bytes, members: Members },
     /// A form or a file, as parts; `model` is where its name stands in the whole.
     Parts { parts: Vec<Part>, length: Option<u64>, model: Option<std::ops::Range<u64>> },
 }
@@ -75,6 +78,8 @@ pub struct Course {
     pub position: usize,
     pub tried_replicas: Vec<Arc<Replica>>,
     pub tried_keys: Vec<Arc<ApiKey>>,
+    /// The key in whose account the object lies that the request is about.
+    pub pinned: Option<Arc<ApiKey>>,
     /// Attempts made, the current one included.
     pub attempts: u32,
     /// The current position has had one.
@@ -129,6 +134,7 @@ impl Context {
             course: Course::default(),
             stage: Stage::Pass,
             timing: Timing::default(),
+            first_chunk: None,
             refusal: None,
             outcome: Outcome::default(),
             active: None,

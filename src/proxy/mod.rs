@@ -8,6 +8,7 @@ mod finish;
 mod forward;
 mod hold;
 mod local;
+mod objects;
 mod refusal;
 mod rescue;
 mod respond;
@@ -30,6 +31,7 @@ use pingora::{Error, ErrorType, Result};
 use self::admit::Admitted;
 pub use self::context::Context;
 use self::refusal::Refusal;
+use crate::access::Owners;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 
@@ -41,6 +43,8 @@ pub struct Gateway {
     /// The configuration in force.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub metrics: Arc<Metrics>,
+    /// Who made which object at a provider.
+    pub owners: Arc<Owners>,
     /// False while draining.
     pub ready: Arc<AtomicBool>,
 }
@@ -75,7 +79,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        let refusal = match admit::admit(session, ctx).await {
+        let refusal = match admit::admit(session, ctx, &self.owners).await {
             Ok(Admitted::Forward) => {
                 if forward::advance(ctx, &self.metrics, None) {
                     return Ok(false);
@@ -190,6 +194,7 @@ impl ProxyHttp for Gateway {
         if let Some(error) = error.filter(|_| ctx.outcome.failure.is_none()) {
             ctx.outcome.failure = Some(error.to_string());
         }
+        objects::remember(&self.owners, ctx);
         finish::finish(session, ctx, &self.metrics);
     }
 

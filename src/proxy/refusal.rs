@@ -73,6 +73,11 @@ impl Refusal {
         .about("model")
     }
 
+    pub fn unknown_object(id: &str) -> Self {
+        let shown: String = id.chars().take(200).collect();
+        Self::new(404, "not_found", format!("There is no object `{shown}`."))
+    }
+
     pub fn no_model() -> Self {
         Self::new(400, "invalid_request", "The request names no model.").about("model")
     }

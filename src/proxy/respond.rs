@@ -9,9 +9,10 @@ use pingora::{Error, ErrorType, Result};
 
 use super::context::{Context, mark};
 use super::forward::{advance, is_our_key, record_failure, record_success};
+use super::objects::makes_objects;
 use super::refusal::Refusal;
 use super::rescue::write_body;
-use super::stream::{Passed, Stage, edit_whole, error_message, keep};
+use super::stream::{Meter, Passed, Stage, edit_whole, error_message, keep};
 use crate::protocol::openai_chat::Operation;
 use crate::routing::{Failure, Next, judge};
 use crate::telemetry::Metrics;
@@ -87,7 +88,10 @@ fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader)
         }
         _ => Stage::Pass,
     };
-    ctx.stage = stage;
+    ctx.stage = match stage {
+        Stage::Pass if makes_objects(ctx) => Stage::Meter(Meter::default()),
+        stage => stage,
+    };
     if !matches!(ctx.stage, Stage::Stream(_)) {
         record_success(ctx, metrics);
     }
@@ -225,6 +229,9 @@ fn write_events(
     body: &mut Option<Bytes>,
     end: bool,
 ) -> Result<()> {
+    if ctx.first_chunk.is_none() && makes_objects(ctx) {
+        ctx.first_chunk.clone_from(body);
+    }
     let Stage::Stream(stream) = &mut ctx.stage else { return Ok(()) };
     match stream.push(body.take(), end) {
         Passed::Bytes(bytes) => {

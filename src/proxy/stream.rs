@@ -94,6 +94,16 @@ impl Stage {
         }
     }
 
+    /// A metered answer that was short enough to be kept whole.
+    pub fn whole(&self) -> Option<Bytes> {
+        match self {
+            Self::Meter(meter) if meter.length <= METERED_WHOLE => {
+                Some(Bytes::from(meter.kept.concat()))
+            }
+            _ => None,
+        }
+    }
+
     /// Events that carried data so far.
     pub fn events(&self) -> u64 {
         match self {

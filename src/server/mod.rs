@@ -71,6 +71,7 @@ pub fn run(config: Config, options: Options) -> Result<std::convert::Infallible,
     let gateway = Gateway {
         snapshot: Arc::clone(&snapshot),
         metrics: Arc::clone(&metrics),
+        owners: Arc::default(),
         ready: Arc::clone(&ready),
     };
     let mut proxy = http_proxy(&server.configuration, gateway);

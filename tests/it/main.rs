@@ -12,8 +12,15 @@
 
 mod support;
 
+mod broken_streams;
 mod credentials;
+mod ejection;
+mod failover;
+mod health;
 mod paths;
+mod provider_keys;
 mod refusals;
 mod request_ids;
+mod retries;
+mod stale_connections;
 mod upstream_errors;

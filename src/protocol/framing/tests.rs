@@ -101,15 +101,18 @@ fn recorded_streams_survive_every_cut() {
 #[test]
 fn an_oversized_event_goes_out_in_parts_and_the_next_is_read_again() {
     let line = "x".repeat(MAX_EVENT);
-    let stream = format!("data: a\n\ndata: {line}\r\n\r\ndata: b\n\n");
-    for size in [1000, 65_536, stream.len()] {
-        let events = decode(stream.as_bytes().chunks(size));
-        assert_eq!(raws(&events), stream.as_bytes());
-        let (parts, others): (Vec<_>, Vec<_>) =
-            events.into_iter().partition(|event| event.oversized);
-        assert_eq!(data(&others), [Some("a"), Some("b")], "{size}");
-        assert!(parts.iter().all(|part| part.data.is_none() && !part.raw.is_empty()));
-        assert_eq!(raws(&parts).len(), MAX_EVENT + 10);
+    for end in ["\n\n", "\r\n\r\n", "\r\r"] {
+        let before = format!("data: a\n\ndata: {line}{end}");
+        let stream = format!("{before}data: b\n\n");
+        for size in [1000, 65_536, before.len(), stream.len()] {
+            let events = decode(stream.as_bytes().chunks(size));
+            assert_eq!(raws(&events), stream.as_bytes());
+            let (parts, others): (Vec<_>, Vec<_>) =
+                events.into_iter().partition(|event| event.oversized);
+            assert_eq!(data(&others), [Some("a"), Some("b")], "{size}");
+            assert!(parts.iter().all(|part| part.data.is_none() && !part.raw.is_empty()));
+            assert_eq!(raws(&parts).len(), 6 + MAX_EVENT + end.len());
+        }
     }
 }
 

@@ -128,7 +128,7 @@ impl Splice {
             if !cut.with.is_empty() {
                 visit(Piece::New(&cut.with));
             }
-            at = at.max(start).max(cut.span.end.min(length));
+            at = at.max(cut.span.end.min(length));
         }
         if at < length {
             visit(Piece::Kept(at..length));

@@ -131,6 +131,17 @@ fn what_is_not_json_is_refused() {
 }
 
 #[test]
+fn a_bare_control_character_is_refused_wherever_it_stands() {
+    for control in (0..0x20_u8).map(char::from) {
+        for place in 0..20 {
+            let string = format!("\"{}{control}{}\"", "x".repeat(place), "y".repeat(20 - place));
+            assert!(object(&string).is_err(), "{string:?}");
+        }
+    }
+    assert!(object("\" !\u{7f}\u{80}\"").is_ok());
+}
+
+#[test]
 fn too_many_members_are_refused() {
     let body = |count: usize| {
         let members: Vec<_> = (0..count).map(|n| format!("\"{n}\":0")).collect();

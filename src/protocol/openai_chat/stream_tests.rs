@@ -280,6 +280,8 @@ fn held_text_goes_out_before_the_finish_the_done_the_error_and_the_end() {
         ])
     );
     assert_eq!(edited(&strip, &stream(&[&open])), stream(&[&cut, rest]));
+    let azure = r#"{"choices":[],"created":0,"id":"","model":"","prompt_filter_results":[]}"#;
+    assert_eq!(edited(&strip, &stream(&[&open, azure])), stream(&[&cut, azure, rest]));
 }
 
 #[test]

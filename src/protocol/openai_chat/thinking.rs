@@ -58,10 +58,13 @@ impl Separator {
     }
 }
 
-/// The text without its longest end that begins `tag`.
+/// The text without an end that begins `tag`.  A tag's only `<` is its first byte.
 fn without_tag_start<'t>(text: &'t str, tag: &str) -> &'t str {
-    let mut starts = (1..tag.len()).rev().filter_map(|length| tag.get(..length));
-    starts.find_map(|start| text.strip_suffix(start)).unwrap_or(text)
+    let parts = text.rfind('<').and_then(|at| text.split_at_checked(at));
+    match parts {
+        Some((before, end)) if tag.starts_with(end) => before,
+        _ => text,
+    }
 }
 
 /// Adds reasoning to a text, between tags that stay open until speech comes.

@@ -1,0 +1,158 @@
+//! An answer that breaks off after its beginning has reached the caller: told in-band, and never
+//! tried again.
+
+use serde_json::Value;
+
+use crate::support::answer::{self, Answer, Cue, Ending, content};
+use crate::support::client::{CHAT, Reply, stream_body};
+use crate::support::gateway::{self, Gateway};
+use crate::support::upstream::{self, Upstream};
+
+const PAIR: &str = r#"
+providers:
+  - name: p
+    kind: vllm
+    endpoints: [{ url: "http://@a" }, { url: "http://@b" }]
+    health_check: { type: none }
+    timeouts: { first_byte: 5s, between_chunks: 300ms }
+models:
+  - { name: m, targets: [{ provider: p }] }
+"#;
+
+/// Two replicas that both answer so.
+async fn both(answer: Answer) -> (Upstream, Upstream, Gateway) {
+    let (a, b) = (upstream::always(answer.clone()).await, upstream::always(answer).await);
+    let gateway = gateway::with(PAIR).up("a", &a).up("b", &b).start().await;
+    (a, b, gateway)
+}
+
+/// What came before the error event, and the error.
+fn told(reply: &Reply) -> (String, Value) {
+    let events = reply.events();
+    let last = events.last().unwrap_or_else(|| panic!("nothing came: {reply:?}"));
+    let last: Value = serde_json::from_str(last).unwrap_or_else(|_| panic!("{reply:?}"));
+    (reply.streamed(), last["error"].clone())
+}
+
+async fn is_told_in_band(answer: Answer) {
+    let (a, b, gateway) = both(answer).await;
+    let reply = gateway.client().stream("hi").await.rest().await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let (text, error) = told(&reply);
+    assert_eq!(text, "Once upon", "{reply:?}");
+    assert_eq!(error["code"], "upstream_error", "{reply:?}");
+    assert!(error["message"].is_string() && error["type"].is_string(), "{reply:?}");
+    assert!(reply.whole, "the stream has no proper end: {reply:?}");
+    assert!(!reply.text().contains("[DONE]"), "a broken stream is not done: {reply:?}");
+    assert_eq!(a.count() + b.count(), 1, "tried again");
+}
+
+#[tokio::test]
+async fn a_stream_cut_in_its_middle_is_told_in_band() {
+    is_told_in_band(Answer::events([content("Once"), content(" upon")]).ending(Ending::Cut)).await;
+}
+
+#[tokio::test]
+async fn a_stream_reset_in_its_middle_is_told_in_band() {
+    let (cues, feed) = answer::feed();
+    let (a, b, gateway) = both(Answer::live(feed)).await;
+    let mut stream = gateway.client().stream("hi").await_head(&cues).await;
+    cues.cue(Cue::Reset);
+    let mut last = String::new();
+    while let Some(event) = stream.data().await {
+        last = event;
+    }
+    assert!(last.contains("upstream_error"), "{last}");
+    assert_eq!(stream.whole, Some(true));
+    assert_eq!(a.count() + b.count(), 1, "tried again");
+}
+
+#[tokio::test]
+async fn a_stream_that_falls_silent_is_told_in_band() {
+    let (cues, feed) = answer::feed();
+    cues.send(content("Once"));
+    cues.send(content(" upon"));
+    is_told_in_band(Answer::live(feed)).await;
+    drop(cues);
+}
+
+#[tokio::test]
+async fn a_stream_cut_within_an_event_is_told_in_band() {
+    let half = content(" a time");
+    let half = half[..half.len() / 2].to_owned();
+    let pieces = [content("Once"), content(" upon"), half];
+    let (a, b, gateway) = both(Answer::events(pieces).ending(Ending::Cut)).await;
+    let reply = gateway.client().stream("hi").await.rest().await;
+    let events = reply.events();
+    let last: Value = serde_json::from_str(events.last().unwrap()).unwrap_or_else(|error| {
+        panic!("the error event cannot be read ({error}): {reply:?}");
+    });
+    assert_eq!(last["error"]["code"], "upstream_error", "{reply:?}");
+    assert!(reply.whole, "{reply:?}");
+    assert_eq!(a.count() + b.count(), 1, "tried again");
+}
+
+#[tokio::test]
+async fn messages_and_responses_are_told_in_their_own_words() {
+    let event = |name: &str| format!("event: {name}\ndata: {{\"type\":\"{name}\"}}\n\n");
+    for (path, first) in [("/v1/messages", "message_start"), ("/v1/responses", "response.created")]
+    {
+        let (_a, _b, gateway) = both(Answer::events([event(first)]).ending(Ending::Cut)).await;
+        let body = r#"{"model":"m","stream":true,"max_tokens":5,"messages":[],"input":"hi"}"#;
+        let reply = gateway.client().post(path, body).send().await;
+        let text = reply.text();
+        let last = text.trim_end().rsplit("\n\n").next().unwrap();
+        assert!(last.starts_with("event: error\ndata: {"), "{path}: {reply:?}");
+        let data: Value = serde_json::from_str(last.split("data: ").nth(1).unwrap()).unwrap();
+        assert_eq!(data["type"], "error", "{path}: {reply:?}");
+        assert!(reply.whole, "{path}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_cut_in_its_middle_is_cut_and_not_tried_again() {
+    let (a, b, gateway) = both(Answer::chat("Once upon a time").ending(Ending::Cut)).await;
+    let reply = gateway.client().chat("hi").await;
+    assert!(!reply.whole || reply.status == 502, "half an answer passes for a whole: {reply:?}");
+    if reply.status == 200 {
+        assert_eq!(a.count() + b.count(), 1, "tried again");
+    }
+}
+
+#[tokio::test]
+async fn an_error_event_in_the_middle_passes_as_the_provider_wrote_it() {
+    let error = "data: {\"error\":{\"message\":\"CUDA\",\"code\":500}}\n\n";
+    let pieces = [content("Once"), error.to_owned(), answer::DONE.to_owned()];
+    let whole = pieces.concat();
+    let (a, b, gateway) = both(Answer::events(pieces)).await;
+    let reply = gateway.client().stream("hi").await.rest().await.ok();
+    assert_eq!(reply.text(), whole);
+    assert_eq!(a.count() + b.count(), 1, "tried again");
+}
+
+#[tokio::test]
+async fn a_replica_that_breaks_streams_is_ejected_like_one_that_refuses_them() {
+    let (a, b) = (upstream::chat("x").await, upstream::chat("x").await);
+    a.behave(|_| Answer::events([content("Once")]).ending(Ending::Cut));
+    b.behave(|_| Answer::words(&["well"], false));
+    let yaml = PAIR.replace("health_check", "ejection: { after: 3 }\n    health_check");
+    let gateway = gateway::with(&yaml).up("a", &a).up("b", &b).start().await;
+    for _ in 0..12 {
+        gateway.client().post(CHAT, stream_body("hi").to_string()).send().await;
+    }
+    assert_eq!(gateway.health_of(&a).await, "ejected", "{} breaks", a.count());
+}
+
+/// Waits for a stream whose upstream has sent its first event.
+trait AwaitHead {
+    async fn await_head(self, cues: &answer::Cues) -> crate::support::client::Incoming;
+}
+
+impl<F: Future<Output = crate::support::client::Incoming>> AwaitHead for F {
+    async fn await_head(self, cues: &answer::Cues) -> crate::support::client::Incoming {
+        cues.send(content("Once"));
+        let mut stream = self.await;
+        assert!(stream.data().await.is_some_and(|event| event.contains("Once")));
+        stream
+    }
+}
