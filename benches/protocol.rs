@@ -6,7 +6,7 @@ use forebay::config::{RequestEdits, ResponseEdits, Thinking};
 use forebay::protocol::framing::sse::Decoder;
 use forebay::protocol::json;
 use forebay::protocol::openai_chat::{
-    Edits, Operation, StreamEditor, StreamOptions, edit_request, read_usage,
+    ChatCap, Edits, Operation, StreamEditor, StreamOptions, edit_request, read_usage,
 };
 use std::hint::black_box;
 
@@ -51,7 +51,12 @@ fn stream() -> Vec<Bytes> {
 
 fn requests(criterion: &mut Criterion) {
     let request = RequestEdits::default();
-    let edits = Edits { model: Some("meta/llama"), request: &request, include_usage: true };
+    let edits = Edits {
+        model: Some("meta/llama"),
+        request: &request,
+        include_usage: true,
+        chat_cap: ChatCap::MaxTokens,
+    };
     let mut group = criterion.benchmark_group("scan and splice");
     let bodies = [("1 KB", ENGLISH, 1 << 10), ("256 KB", ENGLISH, 256 << 10)];
     for (name, sentence, size) in bodies.into_iter().chain([("256 KB CJK", CHINESE, 256 << 10)]) {

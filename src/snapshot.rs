@@ -117,7 +117,7 @@ impl Upstream {
 
     /// How to ask this provider for its models; `None` when no replica can be asked.
     pub fn models_question(&self) -> Option<Question> {
-        let pick = self.pool.pick(&[])?;
+        let pick = self.pool.pick_other(&[])?;
         let url = self.url(&pick)?;
         let target = self.provider.target(pick.replica().endpoint, "/v1/models", None, "");
         let key = self.provider.keys.pick(&[], true).map(|key| key.header.clone());

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use forebay::config::RequestEdits;
 use forebay::protocol::json::{ScanError, scan};
-use forebay::protocol::openai_chat::{Edits, Operation, edit_request};
+use forebay::protocol::openai_chat::{ChatCap, Edits, Operation, edit_request};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 
@@ -38,7 +38,7 @@ fuzz_target!(|body: &[u8]| {
 
     let body = Bytes::copy_from_slice(body);
     let request = RequestEdits::default();
-    let edits = Edits { model: Some("a \"model\""), request: &request, include_usage: false };
+    let edits = Edits { model: Some("a \"model\""), request: &request, include_usage: false, chat_cap: ChatCap::MaxTokens };
     let Ok(splice) = edit_request(Operation::Other, &body, &members, &edits) else { return };
     let edited = splice.apply(&body);
     assert_eq!(edited.len(), splice.len(&body));

@@ -50,12 +50,18 @@ impl Breaker {
         self.probing.store(false, Relaxed);
     }
 
-    /// The replica answered. Closes a half-open breaker.
+    /// The replica answered in full.
     pub fn succeed(&self) {
         // Most requests find nothing to change; reading first keeps the cache line shared.
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
         }
+        self.answer();
+    }
+
+    /// The replica began to answer: closes a half-open breaker. A stream may still break off, so
+    /// earlier failures go on counting.
+    pub fn answer(&self) {
         if self.ejected_until.load(Relaxed) != 0 {
             self.ejected_until.store(0, Relaxed);
             self.ejections.store(self.ejections.load(Relaxed).saturating_sub(1), Relaxed);

@@ -23,12 +23,14 @@ const LOOKUP_AGAIN: Duration = Duration::from_secs(2);
 enum Balancer {
     RoundRobin(LoadBalancer<RoundRobin>),
     Random(LoadBalancer<Random>),
-    LeastRequests { backends: LoadBalancer<RoundRobin>, turn: AtomicUsize },
+    LeastRequests(LoadBalancer<RoundRobin>),
 }
 
 /// The replicas of one provider.
 pub struct Pool {
     balancer: Balancer,
+    /// Who comes first among equals.
+    turn: AtomicUsize,
     ejection: Option<Ejection>,
     check_interval: Option<Duration>,
     started: Instant,
@@ -78,10 +80,9 @@ impl Pool {
         }
         let balancer = match provider.load_balancing {
             LoadBalancing::Random => Balancer::Random(LoadBalancer::from_backends(backends)),
-            LoadBalancing::LeastRequests => Balancer::LeastRequests {
-                backends: LoadBalancer::from_backends(backends),
-                turn: AtomicUsize::new(0),
-            },
+            LoadBalancing::LeastRequests => {
+                Balancer::LeastRequests(LoadBalancer::from_backends(backends))
+            }
             // The others are refused when the configuration is read.
             LoadBalancing::RoundRobin
             | LoadBalancing::ConsistentHash
@@ -90,46 +91,62 @@ impl Pool {
             }
         };
         let ejection = provider.ejection;
-        Self { balancer, ejection, check_interval, started: Instant::now() }
+        let turn = AtomicUsize::new(0);
+        Self { balancer, turn, ejection, check_interval, started: Instant::now() }
     }
 
-    /// Chooses a replica that is healthy, not ejected, and not among `tried`.
-    pub fn pick(&self, tried: &[Arc<Replica>]) -> Option<Pick> {
+    /// Chooses the replica for a first attempt, by the configured policy.
+    pub fn pick(&self) -> Option<Pick> {
         let now = self.now();
         let probe = Cell::new(false);
-        let accept = |backend: &Backend, healthy: bool| {
-            let Some(replica) = replica_of(backend) else { return false };
-            if !healthy || tried.iter().any(|other| Arc::ptr_eq(other, replica)) {
-                return false;
-            }
-            match replica.breaker.admission(now) {
-                Admission::Open => true,
-                Admission::Ejected => false,
-                Admission::Probe => {
-                    probe.set(replica.breaker.claim_probe());
-                    probe.get()
-                }
-            }
-        };
-        let set = self.backends().get_backend();
-        let steps = set.len().saturating_mul(2);
+        let accept = |backend: &Backend, healthy: bool| healthy && admits(backend, now, &probe);
+        let steps = self.backends().get_backend().len().saturating_mul(2);
         let backend = match &self.balancer {
             Balancer::RoundRobin(balancer) => balancer.select_with(b"", steps, accept),
             Balancer::Random(balancer) => balancer.select_with(b"", steps, accept),
-            Balancer::LeastRequests { backends, turn } => {
-                least_requests(backends.backends(), turn, accept)
-            }
+            Balancer::LeastRequests(_) => None,
         };
-        // Pingora's selectors may pass over a replica when others draw at the same time; no usable
-        // one may be missed for that.
-        let backend = backend.or_else(|| {
-            set.iter().find(|backend| accept(backend, self.backends().ready(backend))).cloned()
-        })?;
-        let replica = Arc::clone(replica_of(&backend)?);
-        Some(Pick { in_flight: InFlight::new(replica, probe.get()) })
+        match backend {
+            Some(backend) => picked(&backend, probe.get()),
+            // Pingora's selectors may also pass over a replica when others draw at the same time;
+            // no usable one may be missed for that.
+            None => self.pick_other(&[]),
+        }
     }
 
-    /// The replica answered a request.
+    /// Chooses the idlest replica that is not among `tried`: for another attempt, which must not
+    /// take anybody's turn.
+    pub fn pick_other(&self, tried: &[Arc<Replica>]) -> Option<Pick> {
+        let (now, probe) = (self.now(), Cell::new(false));
+        let idlest = self.idlest(tried);
+        let fit = idlest.iter().find(|backend| admits(backend, now, &probe));
+        // With every healthy replica left out, one that may fail beats none.
+        let fit = fit.or_else(|| idlest.first().filter(|_| tried.is_empty()));
+        fit.and_then(|backend| picked(backend, probe.get()))
+    }
+
+    /// The healthy replicas not among `tried`, those with the fewest requests under way per weight
+    /// first. Equals take turns, so that an idle pool spreads its first requests.
+    fn idlest(&self, tried: &[Arc<Replica>]) -> Vec<Backend> {
+        let backends = self.backends();
+        let set = backends.get_backend();
+        let skip = self.turn.fetch_add(1, Relaxed) % set.len().max(1);
+        let usable = |backend: &&Backend| {
+            let known = |replica| tried.iter().any(|other| Arc::ptr_eq(other, replica));
+            backends.ready(backend) && !replica_of(backend).is_none_or(known)
+        };
+        let in_turn = set.iter().cycle().skip(skip).take(set.len()).filter(usable);
+        let mut order: Vec<_> = in_turn.map(|backend| (load(backend), backend.clone())).collect();
+        order.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        order.into_iter().map(|(_, backend)| backend).collect()
+    }
+
+    /// The replica began to answer a request.
+    pub fn answered(&self, replica: &Replica) {
+        replica.breaker.answer();
+    }
+
+    /// The replica answered a request in full.
     pub fn succeeded(&self, replica: &Replica) {
         replica.breaker.succeed();
     }
@@ -177,9 +194,10 @@ impl Pool {
     /// One look-up of names and one round of checks: after it the pool can be used.
     pub async fn refresh(&self) -> Duration {
         let found = match &self.balancer {
-            Balancer::RoundRobin(balancer) => balancer.update().await,
+            Balancer::RoundRobin(balancer) | Balancer::LeastRequests(balancer) => {
+                balancer.update().await
+            }
             Balancer::Random(balancer) => balancer.update().await,
-            Balancer::LeastRequests { backends, .. } => backends.update().await,
         };
         self.check().await;
         if found.is_ok() { LOOKUP_INTERVAL } else { LOOKUP_AGAIN }
@@ -208,9 +226,10 @@ impl Pool {
 
     fn backends(&self) -> &Backends {
         match &self.balancer {
-            Balancer::RoundRobin(balancer) => balancer.backends(),
+            Balancer::RoundRobin(balancer) | Balancer::LeastRequests(balancer) => {
+                balancer.backends()
+            }
             Balancer::Random(balancer) => balancer.backends(),
-            Balancer::LeastRequests { backends, .. } => backends.backends(),
         }
     }
 
@@ -223,21 +242,26 @@ fn replica_of(backend: &Backend) -> Option<&Arc<Replica>> {
     backend.ext.get::<Arc<Replica>>()
 }
 
-/// The replica with the fewest requests under way per weight. Equals take turns, so that an idle
-/// pool spreads its first requests.
-fn least_requests(
-    backends: &Backends,
-    turn: &AtomicUsize,
-    accept: impl Fn(&Backend, bool) -> bool,
-) -> Option<Backend> {
-    let set = backends.get_backend();
-    let skip = turn.fetch_add(1, Relaxed) % set.len().max(1);
-    let load = |backend: &Backend| {
-        let running = replica_of(backend).map_or(0, |replica| replica.in_flight());
-        f64::from(running) / f64::from(u32::try_from(backend.weight).unwrap_or(1).max(1))
-    };
-    let mut order: Vec<_> =
-        set.iter().cycle().skip(skip).take(set.len()).map(|b| (load(b), b)).collect();
-    order.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    order.into_iter().map(|(_, b)| b).find(|b| accept(b, backends.ready(b))).cloned()
+fn picked(backend: &Backend, probe: bool) -> Option<Pick> {
+    let replica = Arc::clone(replica_of(backend)?);
+    Some(Pick { in_flight: InFlight::new(replica, probe) })
+}
+
+/// Whether a replica's breaker lets a request through; `probe` tells whether as the one probe.
+fn admits(backend: &Backend, now: u64, probe: &Cell<bool>) -> bool {
+    let Some(replica) = replica_of(backend) else { return false };
+    match replica.breaker.admission(now) {
+        Admission::Open => true,
+        Admission::Ejected => false,
+        Admission::Probe => {
+            probe.set(replica.breaker.claim_probe());
+            probe.get()
+        }
+    }
+}
+
+/// Requests under way per weight.
+fn load(backend: &Backend) -> f64 {
+    let running = replica_of(backend).map_or(0, |replica| replica.in_flight());
+    f64::from(running) / f64::from(u32::try_from(backend.weight).unwrap_or(1).max(1))
 }

@@ -1,6 +1,6 @@
 //! The wire formats: bytes in, bytes out; no sockets, no clocks, no logging.
 //!
-//! A body is read once, strictly ([`json::scan`]), and changed by splices of its own bytes
+//! A body is read once, strictly ([`json::scan()`]), and changed by splices of its own bytes
 //! ([`json::Splice`]), so that what nobody asked to change arrives as it was written.  Streams are
 //! cut into events by [`framing::sse`]; [`openai_chat`] knows what stands in them.
 

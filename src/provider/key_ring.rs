@@ -116,7 +116,7 @@ mod tests {
     fn a_resting_key_is_passed_over_and_remains_the_last_resort() {
         let ring = ring(&["aaaa-aaaa-aaaa-1111", "bbbb-bbbb-bbbb-2222"]);
         let limited = ring.pick(&[], false).unwrap();
-        ring.rest(&limited, Duration::from_secs(60));
+        ring.rest(&limited, Duration::from_mins(1));
         for _ in 0..4 {
             assert!(!Arc::ptr_eq(&ring.pick(&[], false).unwrap(), &limited));
         }

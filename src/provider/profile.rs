@@ -3,6 +3,7 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::config::Kind;
+use crate::protocol::openai_chat::ChatCap;
 
 /// How a provider wants its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,21 +32,52 @@ pub struct Profile {
     pub kind: Kind,
     pub auth: AuthStyle,
     paths: Paths,
+    /// What a chat's output is capped by when the client set no cap.
+    pub chat_cap: ChatCap,
 }
 
 /// Every kind this version can call.
 pub const PROFILES: &[Profile] = &[
-    Profile { kind: Kind::Openai, auth: AuthStyle::Bearer, paths: Paths::Sdk },
-    Profile { kind: Kind::OpenaiCompatible, auth: AuthStyle::Bearer, paths: Paths::Sdk },
-    Profile { kind: Kind::Vllm, auth: AuthStyle::Bearer, paths: Paths::Root },
-    Profile { kind: Kind::Mock, auth: AuthStyle::Bearer, paths: Paths::Root },
+    Profile {
+        kind: Kind::Openai,
+        auth: AuthStyle::Bearer,
+        paths: Paths::Sdk,
+        chat_cap: ChatCap::MaxCompletionTokens,
+    },
+    Profile {
+        kind: Kind::OpenaiCompatible,
+        auth: AuthStyle::Bearer,
+        paths: Paths::Sdk,
+        chat_cap: ChatCap::MaxTokens,
+    },
+    Profile {
+        kind: Kind::Vllm,
+        auth: AuthStyle::Bearer,
+        paths: Paths::Root,
+        chat_cap: ChatCap::MaxTokens,
+    },
+    Profile {
+        kind: Kind::Mock,
+        auth: AuthStyle::Bearer,
+        paths: Paths::Root,
+        chat_cap: ChatCap::MaxTokens,
+    },
     // https://learn.microsoft.com/azure/ai-foundry/openai/reference: keys go in `api-key`.
-    Profile { kind: Kind::Azure, auth: AuthStyle::ApiKey, paths: Paths::Azure },
+    Profile {
+        kind: Kind::Azure,
+        auth: AuthStyle::ApiKey,
+        paths: Paths::Azure,
+        chat_cap: ChatCap::MaxCompletionTokens,
+    },
 ];
 
 /// What stands in for a kind without a row: the plainest one.
-const FALLBACK: &Profile =
-    &Profile { kind: Kind::OpenaiCompatible, auth: AuthStyle::Bearer, paths: Paths::Sdk };
+const FALLBACK: &Profile = &Profile {
+    kind: Kind::OpenaiCompatible,
+    auth: AuthStyle::Bearer,
+    paths: Paths::Sdk,
+    chat_cap: ChatCap::MaxTokens,
+};
 
 impl Profile {
     /// The row of `kind`. Kinds without one are refused when the configuration is read.

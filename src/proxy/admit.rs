@@ -9,7 +9,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::context::{Asked, Body, Context, Hop};
-use super::hold::{self, Part};
+use super::hold::{self, Live, Part};
 use super::refusal::Refusal;
 use super::spool::Spool;
 use super::{cors, edge, objects};
@@ -59,15 +59,16 @@ pub async fn admit(
         return Ok(Admitted::Local(local));
     }
     authenticate(ctx, session, endpoint)?;
+    let mut form = None;
     match endpoint {
         Endpoint::Local(local) => return Ok(Admitted::Local(local)),
-        Endpoint::ByModel(call) => by_model(session, ctx, call).await?,
+        Endpoint::ByModel(call) => form = by_model(session, ctx, call).await?,
         Endpoint::ByDefault(call) => by_default(session, ctx, call).await?,
         Endpoint::Realtime => realtime(session, ctx)?,
     }
     objects::check(owners, ctx, session.req_header().uri.path())?;
     if !matches!(ctx.body, Body::None) {
-        install(session, ctx);
+        install(session, ctx, form);
     }
     Ok(Admitted::Forward)
 }
@@ -113,10 +114,17 @@ fn authenticate(ctx: &mut Context, session: &Session, endpoint: Endpoint) -> Res
     Ok(())
 }
 
-async fn by_model(session: &mut Session, ctx: &mut Context, call: Call) -> Result<(), Refusal> {
+async fn by_model(
+    session: &mut Session,
+    ctx: &mut Context,
+    call: Call,
+) -> Result<Option<Scanner>, Refusal> {
     ctx.asked.operation = call.operation;
+    let mut form = None;
     let model = if is_form(&session.req_header().headers) {
-        read_form(session, ctx).await?
+        let (model, scanner) = read_form(session, ctx).await?;
+        form = scanner;
+        model
     } else {
         let (bytes, members) = read_json(session, ctx).await?;
         let model = members.string(&bytes, "model")?.ok_or_else(Refusal::no_model)?.into_owned();
@@ -126,7 +134,8 @@ async fn by_model(session: &mut Session, ctx: &mut Context, call: Call) -> Resul
         ctx.body = Body::Json { bytes, members };
         model
     };
-    plan(ctx, &model)
+    plan(ctx, &model)?;
+    Ok(form)
 }
 
 /// The targets of a model, if the caller may use it.
@@ -181,10 +190,10 @@ fn realtime(session: &Session, ctx: &mut Context) -> Result<(), Refusal> {
     plan(ctx, &model)
 }
 
-fn install(session: &mut Session, ctx: &mut Context) {
+fn install(session: &mut Session, ctx: &mut Context, form: Option<Scanner>) {
     let head = ctx.asked.stream.then(|| early_head(ctx)).flatten();
-    let limit = ctx.snapshot.config.limits.upload;
-    ctx.hold = Some(hold::install(&mut session.downstream_session, limit, head));
+    let live = Live { left: ctx.snapshot.config.limits.upload, form };
+    ctx.hold = Some(hold::install(&mut session.downstream_session, live, head));
 }
 
 /// The head a heartbeat commits a stream with when the upstream has not sent one yet.
@@ -235,8 +244,11 @@ async fn read_whole(
 }
 
 /// Reads a form until its model is known. What was read is kept: in memory while it is short, on
-/// disk when a file comes before the model.
-async fn read_form(session: &mut Session, ctx: &mut Context) -> Result<String, Refusal> {
+/// disk when a file comes before the model. The scanner comes back when the rest has yet to be read.
+async fn read_form(
+    session: &mut Session,
+    ctx: &mut Context,
+) -> Result<(String, Option<Scanner>), Refusal> {
     let limit = ctx.snapshot.config.limits.upload;
     let headers = &session.req_header().headers;
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
@@ -258,7 +270,7 @@ async fn read_form(session: &mut Session, ctx: &mut Context) -> Result<String, R
             Found::Model { value, span } => {
                 head.push(Part::Live);
                 ctx.body = Body::Parts { parts: head, length, model: Some(span) };
-                return Ok(value);
+                return Ok((value, Some(scanner)));
             }
             Found::Absent => return Err(Refusal::no_model()),
             Found::Undecided => {}
@@ -273,7 +285,7 @@ async fn spool_form(
     ctx: &mut Context,
     mut scanner: Scanner,
     head: Vec<Part>,
-) -> Result<String, Refusal> {
+) -> Result<(String, Option<Scanner>), Refusal> {
     let limit = ctx.snapshot.config.limits.upload;
     let deadline = ctx.snapshot.config.timeouts.request_body;
     let mut spool = Spool::create().await.map_err(|error| spool_failed(&error))?;
@@ -284,12 +296,11 @@ async fn spool_form(
     }
     let mut model = None;
     while let Some(chunk) = within(deadline, read_chunk(session)).await? {
-        if model.is_none() {
-            match scanner.push(&chunk)? {
-                Found::Model { value, span } => model = Some((value, span)),
-                Found::Absent => return Err(Refusal::no_model()),
-                Found::Undecided => {}
-            }
+        // To the end: a second model is refused wherever it stands.
+        match scanner.push(&chunk)? {
+            Found::Model { value, span } => model = Some((value, span)),
+            Found::Absent => return Err(Refusal::no_model()),
+            Found::Undecided => {}
         }
         spool.write(&chunk).await.map_err(|error| spool_failed(&error))?;
         if spool.len() > limit {
@@ -300,7 +311,7 @@ async fn spool_form(
     let (file, length) = spool.finish().await.map_err(|error| spool_failed(&error))?;
     let parts = vec![Part::File(file, 0..length)];
     ctx.body = Body::Parts { parts, length: Some(length), model: Some(span) };
-    Ok(value)
+    Ok((value, None))
 }
 
 fn spool_failed(error: &std::io::Error) -> Refusal {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use prometheus::IntGauge;
 
-use super::forward::Attempt;
+use super::attempt::Attempt;
 use super::hold::{Hold, Part};
 use super::refusal::Refusal;
 use super::stream::Stage;

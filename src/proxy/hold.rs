@@ -8,9 +8,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::Range;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,9 +21,10 @@ use pingora::protocols::http::custom::server::Session as CustomSession;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
-use tokio::time::{Instant, Sleep};
 
+use super::clock::{Clock, Due, Patience};
 use super::spool;
+use crate::protocol::multipart::Scanner;
 
 /// What a heartbeat sends: a comment, which every event-stream parser skips (WHATWG HTML §9.2.5).
 const HEARTBEAT: Bytes = Bytes::from_static(b": keep-alive\n\n");
@@ -34,6 +33,8 @@ const HEARTBEAT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 pub const SILENT_UPSTREAM: ErrorType = ErrorType::Custom("SilentUpstream");
 /// The error for an upload that grows beyond its limit while it streams through.
 pub const UPLOAD_TOO_LARGE: ErrorType = ErrorType::Custom("UploadTooLarge");
+/// The error for a form that turns out malformed, or to name a second model, while it streams.
+pub const BAD_FORM: ErrorType = ErrorType::Custom("BadForm");
 
 /// A stretch of a request body.
 #[derive(Clone, Debug)]
@@ -45,15 +46,26 @@ pub enum Part {
     Live,
 }
 
-/// How one attempt behaves towards the client while it waits.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// How long the upstream may be silent before its first byte.
-    pub first_byte: Duration,
-    /// … and between two of them.
-    pub between_chunks: Duration,
-    /// How long a stream may be silent towards the client.
-    pub heartbeat: Option<Duration>,
+/// What is watched about an upload while it streams through.
+#[derive(Default)]
+pub struct Live {
+    /// How many more bytes the client may send.
+    pub left: u64,
+    /// Reads on in a form: a second `model` behind the file could be the one the upstream takes.
+    pub form: Option<Scanner>,
+}
+
+impl Live {
+    fn watch(&mut self, bytes: &[u8]) -> Result<()> {
+        let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
+            return Error::e_explain(UPLOAD_TOO_LARGE, "upload beyond its limit");
+        };
+        self.left = left;
+        match self.form.as_mut().map(|form| form.push(bytes)) {
+            Some(Err(error)) => Error::e_explain(BAD_FORM, error.to_string()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a request's context and its held session share.
@@ -105,7 +117,7 @@ impl Hold {
 /// upstream's own head commits the response with.
 pub fn install(
     session: &mut Box<ServerSession>,
-    upload_limit: u64,
+    live: Live,
     head: Option<Box<ResponseHeader>>,
 ) -> Arc<Hold> {
     let hold = Arc::new(Hold::default());
@@ -114,7 +126,7 @@ pub fn install(
         real,
         hold: Arc::clone(&hold),
         parts: VecDeque::new(),
-        live_left: upload_limit,
+        live,
         waiting: Vec::new(),
         early_head: head,
         stream: false,
@@ -140,8 +152,7 @@ struct HeldSession {
     hold: Arc<Hold>,
     /// What is left of this attempt's body.
     parts: VecDeque<Part>,
-    /// How much more the client may send of a streamed upload.
-    live_left: u64,
+    live: Live,
     /// The response's beginning, until it is known to be good.
     waiting: Vec<HttpTask>,
     early_head: Option<Box<ResponseHeader>>,
@@ -151,70 +162,6 @@ struct HeldSession {
     tail: [u8; 4],
     clock: Clock,
     progress: Progress,
-}
-
-/// When this attempt was last heard of, and what is due next.
-#[derive(Default)]
-struct Clock {
-    patience: Option<Patience>,
-    /// The upstream's last byte, or the attempt's start.
-    heard: Option<Instant>,
-    /// The last byte written to the client.
-    written: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-/// What a clock found due.
-enum Due {
-    Heartbeat,
-    Silence,
-}
-
-impl Clock {
-    fn start(&mut self, patience: Option<Patience>) {
-        self.patience = patience;
-        if patience.is_some() {
-            let now = Instant::now();
-            (self.heard, self.written) = (Some(now), self.written.or(Some(now)));
-        }
-        self.timer = None;
-    }
-
-    fn note(&mut self) {
-        if self.patience.is_some() {
-            let now = Instant::now();
-            (self.heard, self.written) = (Some(now), Some(now));
-        }
-    }
-
-    /// When the client next needs a heartbeat and when the upstream has been silent too long.
-    fn deadlines(&self, committed: bool) -> Option<(Option<Instant>, Instant)> {
-        let patience = self.patience?;
-        let allowed = if committed { patience.between_chunks } else { patience.first_byte };
-        let beat = patience.heartbeat.and_then(|pause| Some(self.written? + pause));
-        Some((beat, self.heard? + allowed))
-    }
-
-    /// Resolves when something is due; never, without patience. The timer is set anew only when it
-    /// fires: moving it with every event of a stream would cost more than the event.
-    fn poll_due(&mut self, committed: bool, cx: &mut Context<'_>) -> Poll<Due> {
-        loop {
-            let Some((beat, silence)) = self.deadlines(committed) else { return Poll::Pending };
-            let now = Instant::now();
-            if now >= silence {
-                return Poll::Ready(Due::Silence);
-            }
-            if beat.is_some_and(|beat| now >= beat) {
-                return Poll::Ready(Due::Heartbeat);
-            }
-            let next = beat.map_or(silence, |beat| beat.min(silence));
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.timer = None;
-        }
-    }
 }
 
 impl HeldSession {
@@ -235,7 +182,7 @@ impl HeldSession {
     /// answer yet.
     async fn next_part(&mut self) -> Result<Option<Bytes>> {
         let part = self.read_part().await;
-        self.clock.heard = self.clock.heard.map(|_| Instant::now());
+        self.clock.asked();
         part
     }
 
@@ -263,11 +210,7 @@ impl HeldSession {
     async fn next_live(&mut self) -> Result<Option<Bytes>> {
         let read = self.real.read_body_or_idle(false).await?;
         self.note(|progress| progress.spent = true);
-        let length = read.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        let Some(left) = self.live_left.checked_sub(length) else {
-            return Error::e_explain(UPLOAD_TOO_LARGE, "upload beyond its limit");
-        };
-        self.live_left = left;
+        self.live.watch(read.as_deref().unwrap_or_default())?;
         Ok(read)
     }
 
@@ -293,13 +236,15 @@ impl HeldSession {
     /// Sends a comment where one may stand. Survives being dropped half-way: what is queued is
     /// written by whoever writes next.
     async fn beat(&mut self) -> Result<()> {
-        self.clock.written = Some(Instant::now());
+        self.clock.beaten();
         let begun = self.progress.committed || self.progress.heartbeating;
         if (self.progress.committed && !self.stream) || !ends_event(self.tail) {
             return Ok(());
         }
         let head = match (begun, self.waiting_head()) {
             (true, _) => None,
+            // The head of something else is no place for comments.
+            (false, Some(head)) if !is_event_stream(head) => return Ok(()),
             (false, Some(head)) => Some(Box::new(head.clone())),
             (false, None) => self.early_head.take(),
         };
@@ -353,7 +298,7 @@ impl HeldSession {
                 keep_tail(&mut self.tail, bytes);
             }
         }
-        self.clock.note();
+        self.clock.answered();
         self.real.response_duplex_vec(tasks).await
     }
 }

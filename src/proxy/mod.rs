@@ -1,6 +1,8 @@
 //! Door 1, the data plane: a request's way through pingora's phases, in the order of its life.
 
 mod admit;
+mod attempt;
+mod clock;
 mod context;
 mod cors;
 mod edge;
@@ -81,7 +83,7 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let refusal = match admit::admit(session, ctx, &self.owners).await {
             Ok(Admitted::Forward) => {
-                if forward::advance(ctx, &self.metrics, None) {
+                if attempt::advance(ctx, &self.metrics, None) {
                     return Ok(false);
                 }
                 let rested =

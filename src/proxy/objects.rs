@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::attempt::Auth;
 use super::context::{Body, Context, Hop};
-use super::forward::Auth;
 use super::refusal::Refusal;
 use crate::access::{Origin, Owners};
 use crate::protocol::framing::sse::Decoder;

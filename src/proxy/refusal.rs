@@ -86,6 +86,10 @@ impl Refusal {
         Self::new(404, "not_found", "No provider is configured for requests without a model.")
     }
 
+    pub fn bad_form() -> Self {
+        Self::new(400, "invalid_request", "The form is malformed, or names more than one model.")
+    }
+
     pub fn wrong_type(param: &str, expected: &str) -> Self {
         Self::new(400, "invalid_request", format!("`{param}` must be {expected}.")).about(param)
     }

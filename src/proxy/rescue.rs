@@ -6,13 +6,13 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use super::attempt::record_failure;
 use super::context::Context;
-use super::forward::record_failure;
-use super::hold::{self, SILENT_UPSTREAM, UPLOAD_TOO_LARGE};
+use super::hold::{self, BAD_FORM, SILENT_UPSTREAM, UPLOAD_TOO_LARGE};
 use super::local;
 use super::refusal::Refusal;
-use super::respond::{flush, is_streaming, may_retry, seconds, try_next};
-use crate::protocol::openai_chat::{self, Caller, write_refusal, write_stream_refusal};
+use super::respond::{break_off, is_streaming, may_retry, seconds, try_next};
+use crate::protocol::openai_chat::{self, Caller, Operation, write_refusal, write_stream_refusal};
 use crate::routing::Failure;
 use crate::telemetry::Metrics;
 
@@ -36,7 +36,8 @@ pub fn after_attempt(ctx: &mut Context, metrics: &Metrics, error: &Error, reused
     }
     let Some(failure) = blame(error) else {
         // The client's own doing, or its leaving.
-        ctx.outcome.client_gone = error.esource == ErrorSource::Downstream;
+        let ours = error.etype == UPLOAD_TOO_LARGE || error.etype == BAD_FORM;
+        ctx.outcome.client_gone = error.esource == ErrorSource::Downstream && !ours;
         return false;
     };
     if reused && failure == Failure::Broken && repeat_on_new_connection(ctx) {
@@ -113,9 +114,9 @@ async fn tell_in_band(session: &mut Session, ctx: &mut Context, refusal: &Refusa
     if !is_streaming(ctx) {
         return Ok(());
     }
-    let mut bytes = flush(ctx).map(Vec::from).unwrap_or_default();
-    let told = to_write(refusal, &ctx.request_id);
-    bytes.extend_from_slice(&write_stream_refusal(ctx.caller, ctx.asked.operation, &told));
+    let mut bytes = break_off(ctx).map(Vec::from).unwrap_or_default();
+    let event = write_event(ctx.caller, ctx.asked.operation, refusal, &ctx.request_id);
+    bytes.extend_from_slice(&event);
     session.write_response_body(Some(bytes.into()), true).await
 }
 
@@ -123,6 +124,9 @@ async fn tell_in_band(session: &mut Session, ctx: &mut Context, refusal: &Refusa
 fn explain(ctx: &Context, error: &Error) -> Refusal {
     if error.etype == UPLOAD_TOO_LARGE {
         return Refusal::too_large(ctx.snapshot.config.limits.upload);
+    }
+    if error.etype == BAD_FORM {
+        return Refusal::bad_form();
     }
     match ctx.course.failure.or_else(|| blame(error)) {
         Some(Failure::Connect | Failure::Broken) => Refusal::upstream_unreachable(),
@@ -174,6 +178,16 @@ async fn write(session: &mut Session, ctx: &mut Context, refusal: &Refusal) -> R
 /// A refusal's body, in the caller's dialect.
 pub fn write_body(caller: Caller, refusal: &Refusal, request_id: &str) -> Bytes {
     write_refusal(caller, &to_write(refusal, request_id))
+}
+
+/// A refusal as the event that ends a stream, in the caller's dialect.
+pub fn write_event(
+    caller: Caller,
+    operation: Operation,
+    refusal: &Refusal,
+    request_id: &str,
+) -> Bytes {
+    write_stream_refusal(caller, operation, &to_write(refusal, request_id))
 }
 
 fn to_write<'a>(refusal: &'a Refusal, request_id: &'a str) -> openai_chat::Refusal<'a> {

@@ -7,11 +7,11 @@ use http::{HeaderMap, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
+use super::attempt::{advance, is_our_key, record_answer, record_failure, record_success};
 use super::context::{Context, mark};
-use super::forward::{advance, is_our_key, record_failure, record_success};
 use super::objects::makes_objects;
 use super::refusal::Refusal;
-use super::rescue::write_body;
+use super::rescue::{write_body, write_event};
 use super::stream::{Meter, Passed, Stage, edit_whole, error_message, keep};
 use crate::protocol::openai_chat::Operation;
 use crate::routing::{Failure, Next, judge};
@@ -105,11 +105,8 @@ fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader)
 fn keep_failure(ctx: &mut Context, head: &mut ResponseHeader, failure: Failure) -> Result<()> {
     let Failure::Status(status) = failure else { return Ok(()) };
     let pause = retry_after(&head.headers, SystemTime::now());
-    let ours = status >= 500 || status == 429;
-    if is_heartbeating(ctx) {
-        ctx.refusal = Some(Refusal::upstream_status(status, None, pause));
-        return Error::e_explain(ErrorType::HTTPStatus(status), "the upstream failed");
-    }
+    // After a heartbeat there is no status left to tell it by: it becomes an event.
+    let ours = status >= 500 || status == 429 || is_heartbeating(ctx);
     ctx.stage = Stage::Pass;
     if ours {
         ctx.stage = Stage::Failure { kept: bytes::BytesMut::new() };
@@ -190,6 +187,7 @@ pub fn write_chunk(
     body: &mut Option<Bytes>,
     end: bool,
 ) -> Result<()> {
+    let heartbeating = matches!(ctx.stage, Stage::Failure { .. }) && is_heartbeating(ctx);
     match &mut ctx.stage {
         Stage::Pass => Ok(()),
         Stage::Meter(meter) => {
@@ -215,7 +213,11 @@ pub fn write_chunk(
                 if let Some(said) = error_message(kept) {
                     refusal.message = said;
                 }
-                *body = Some(write_body(ctx.caller, refusal, &ctx.request_id));
+                *body = Some(if heartbeating {
+                    write_event(ctx.caller, ctx.asked.operation, refusal, &ctx.request_id)
+                } else {
+                    write_body(ctx.caller, refusal, &ctx.request_id)
+                });
             }
             Ok(())
         }
@@ -236,7 +238,10 @@ fn write_events(
     match stream.push(body.take(), end) {
         Passed::Bytes(bytes) => {
             *body = bytes;
-            note_events(ctx, metrics);
+            note_events(ctx);
+            if end {
+                record_success(ctx, metrics);
+            }
             Ok(())
         }
         Passed::FirstError { status, body: said } => {
@@ -252,23 +257,23 @@ fn write_events(
     }
 }
 
-/// Times the events of a stream. The first good one is what makes an attempt a success.
-fn note_events(ctx: &mut Context, metrics: &Metrics) {
+/// Times the events of a stream.
+fn note_events(ctx: &mut Context) {
     if ctx.stage.events() == 0 {
         return;
     }
     let now = Instant::now();
     if ctx.timing.first_event.is_none() {
         ctx.timing.first_event = Some(now);
-        record_success(ctx, metrics);
+        record_answer(ctx);
     }
     ctx.timing.last_event = Some(now);
 }
 
 /// What a stream still holds when it breaks off.
-pub fn flush(ctx: &mut Context) -> Option<Bytes> {
+pub fn break_off(ctx: &mut Context) -> Option<Bytes> {
     match &mut ctx.stage {
-        Stage::Stream(stream) => stream.flush(),
+        Stage::Stream(stream) => stream.break_off(),
         _ => None,
     }
 }

@@ -139,8 +139,8 @@ impl Stream {
     }
 
     /// Flushes what is held back: the stream has broken off.
-    pub fn flush(&mut self) -> Option<Bytes> {
-        self.editor.finish(&mut self.out);
+    pub fn break_off(&mut self) -> Option<Bytes> {
+        self.editor.break_off(&mut self.out);
         self.unjudged.append(&mut self.out);
         concatenated(&mut self.unjudged)
     }

@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
-use crate::support::answer::{self, Answer, Cue, Ending, content};
-use crate::support::client::{CHAT, Reply, stream_body};
+use crate::support::answer::{self, Answer, Cue, Cues, Ending, content};
+use crate::support::client::Reply;
 use crate::support::gateway::{self, Gateway};
 use crate::support::upstream::{self, Upstream};
 
@@ -34,55 +34,54 @@ fn told(reply: &Reply) -> (String, Value) {
     (reply.streamed(), last["error"].clone())
 }
 
-async fn is_told_in_band(answer: Answer) {
-    let (a, b, gateway) = both(answer).await;
-    let reply = gateway.client().stream("hi").await.rest().await;
-    assert_eq!(reply.status, 200, "{reply:?}");
+/// The caller has had two events when `then` happens.
+async fn is_told_in_band(then: impl FnOnce(&Cues)) {
+    let (cues, feed) = answer::feed();
+    let (a, b, gateway) = both(Answer::live(feed)).await;
+    cues.send(content("Once"));
+    let mut stream = gateway.client().stream("hi").await;
+    assert!(stream.data().await.is_some_and(|event| event.contains("Once")));
+    cues.send(content(" upon"));
+    assert!(stream.data().await.is_some_and(|event| event.contains("upon")));
+    then(&cues);
+    let reply = stream.rest().await;
     let (text, error) = told(&reply);
-    assert_eq!(text, "Once upon", "{reply:?}");
+    assert_eq!(text, "", "{reply:?}");
     assert_eq!(error["code"], "upstream_error", "{reply:?}");
     assert!(error["message"].is_string() && error["type"].is_string(), "{reply:?}");
     assert!(reply.whole, "the stream has no proper end: {reply:?}");
     assert!(!reply.text().contains("[DONE]"), "a broken stream is not done: {reply:?}");
     assert_eq!(a.count() + b.count(), 1, "tried again");
+    let metrics = gateway.metrics().await;
+    assert!(!metrics.contains("forebay_failovers_total{"), "{metrics}");
 }
 
 #[tokio::test]
 async fn a_stream_cut_in_its_middle_is_told_in_band() {
-    is_told_in_band(Answer::events([content("Once"), content(" upon")]).ending(Ending::Cut)).await;
+    is_told_in_band(|cues| cues.cue(Cue::Cut)).await;
 }
 
 #[tokio::test]
 async fn a_stream_reset_in_its_middle_is_told_in_band() {
-    let (cues, feed) = answer::feed();
-    let (a, b, gateway) = both(Answer::live(feed)).await;
-    let mut stream = gateway.client().stream("hi").await_head(&cues).await;
-    cues.cue(Cue::Reset);
-    let mut last = String::new();
-    while let Some(event) = stream.data().await {
-        last = event;
-    }
-    assert!(last.contains("upstream_error"), "{last}");
-    assert_eq!(stream.whole, Some(true));
-    assert_eq!(a.count() + b.count(), 1, "tried again");
+    is_told_in_band(|cues| cues.cue(Cue::Reset)).await;
 }
 
 #[tokio::test]
 async fn a_stream_that_falls_silent_is_told_in_band() {
-    let (cues, feed) = answer::feed();
-    cues.send(content("Once"));
-    cues.send(content(" upon"));
-    is_told_in_band(Answer::live(feed)).await;
-    drop(cues);
+    is_told_in_band(|_| {}).await;
 }
 
 #[tokio::test]
 async fn a_stream_cut_within_an_event_is_told_in_band() {
-    let half = content(" a time");
-    let half = half[..half.len() / 2].to_owned();
-    let pieces = [content("Once"), content(" upon"), half];
-    let (a, b, gateway) = both(Answer::events(pieces).ending(Ending::Cut)).await;
-    let reply = gateway.client().stream("hi").await.rest().await;
+    let (cues, feed) = answer::feed();
+    let (a, b, gateway) = both(Answer::live(feed)).await;
+    cues.send(content("Once"));
+    let mut stream = gateway.client().stream("hi").await;
+    stream.data().await;
+    let half = content(" upon");
+    cues.send(half[..half.len() / 2].to_owned());
+    cues.cue(Cue::Cut);
+    let reply = stream.rest().await;
     let events = reply.events();
     let last: Value = serde_json::from_str(events.last().unwrap()).unwrap_or_else(|error| {
         panic!("the error event cannot be read ({error}): {reply:?}");
@@ -97,9 +96,14 @@ async fn messages_and_responses_are_told_in_their_own_words() {
     let event = |name: &str| format!("event: {name}\ndata: {{\"type\":\"{name}\"}}\n\n");
     for (path, first) in [("/v1/messages", "message_start"), ("/v1/responses", "response.created")]
     {
-        let (_a, _b, gateway) = both(Answer::events([event(first)]).ending(Ending::Cut)).await;
+        let (cues, feed) = answer::feed();
+        let (_a, _b, gateway) = both(Answer::live(feed)).await;
         let body = r#"{"model":"m","stream":true,"max_tokens":5,"messages":[],"input":"hi"}"#;
-        let reply = gateway.client().post(path, body).send().await;
+        cues.send(event(first));
+        let mut stream = gateway.client().post(path, body).open().await;
+        assert!(stream.event().await.is_some_and(|event| event.contains(first)));
+        cues.cue(Cue::Cut);
+        let reply = stream.rest().await;
         let text = reply.text();
         let last = text.trim_end().rsplit("\n\n").next().unwrap();
         assert!(last.starts_with("event: error\ndata: {"), "{path}: {reply:?}");
@@ -133,26 +137,20 @@ async fn an_error_event_in_the_middle_passes_as_the_provider_wrote_it() {
 #[tokio::test]
 async fn a_replica_that_breaks_streams_is_ejected_like_one_that_refuses_them() {
     let (a, b) = (upstream::chat("x").await, upstream::chat("x").await);
-    a.behave(|_| Answer::events([content("Once")]).ending(Ending::Cut));
+    let (cues, feed) = answer::feed();
+    a.behave(move |_| Answer::live(feed.clone()));
     b.behave(|_| Answer::words(&["well"], false));
     let yaml = PAIR.replace("health_check", "ejection: { after: 3 }\n    health_check");
     let gateway = gateway::with(&yaml).up("a", &a).up("b", &b).start().await;
     for _ in 0..12 {
-        gateway.client().post(CHAT, stream_body("hi").to_string()).send().await;
+        let before = a.count();
+        cues.send(content("Once"));
+        let mut stream = gateway.client().stream("hi").await;
+        stream.data().await;
+        if a.count() > before {
+            cues.cue(Cue::Cut);
+        }
+        stream.rest().await;
     }
     assert_eq!(gateway.health_of(&a).await, "ejected", "{} breaks", a.count());
-}
-
-/// Waits for a stream whose upstream has sent its first event.
-trait AwaitHead {
-    async fn await_head(self, cues: &answer::Cues) -> crate::support::client::Incoming;
-}
-
-impl<F: Future<Output = crate::support::client::Incoming>> AwaitHead for F {
-    async fn await_head(self, cues: &answer::Cues) -> crate::support::client::Incoming {
-        cues.send(content("Once"));
-        let mut stream = self.await;
-        assert!(stream.data().await.is_some_and(|event| event.contains("Once")));
-        stream
-    }
 }

@@ -2,8 +2,8 @@
 
 use crate::support::answer::{Answer, Gate};
 use crate::support::eventually;
-use crate::support::gateway;
-use crate::support::upstream;
+use crate::support::gateway::{self, Gateway};
+use crate::support::upstream::{self, Upstream};
 
 const CHECKED: &str = r#"
 providers:
@@ -33,7 +33,7 @@ async fn a_failed_check_takes_a_replica_out_and_a_good_one_brings_it_back() {
     }
     assert_eq!(a.count(), before, "an ill replica got requests");
     let metric = format!(r#"forebay_provider_health{{endpoint="{}",provider="p"}}"#, a.address);
-    assert_eq!(gateway.metric(&metric).await, 0.0, "{}", gateway.metrics().await);
+    gateway.counts(&metric, 0.0).await;
 
     a.set_healthy(true);
     eventually("the replica is back", async || {
@@ -45,7 +45,7 @@ async fn a_failed_check_takes_a_replica_out_and_a_good_one_brings_it_back() {
         gateway.client().chat("hi").await.ok();
     }
     assert_eq!(a.count() - before, 5);
-    assert_eq!(gateway.metric(&metric).await, 1.0);
+    gateway.counts(&metric, 1.0).await;
 }
 
 #[tokio::test]
@@ -121,14 +121,25 @@ async fn the_idle_replica_is_preferred_by_least_requests() {
         stuck.push(waiting);
     }
     for _ in 0..20 {
+        until_in_flight(&gateway, &b, 0).await;
         assert_eq!(gateway.client().chat("hi").await.said(), "fast");
     }
     assert_eq!(a.count(), 1);
-    let health = gateway.health().await;
-    let replicas = health["providers"][0]["replicas"].as_array().unwrap();
-    let busy = replicas.iter().find(|one| one["address"] == a.address.to_string());
-    assert_eq!(busy.unwrap()["in_flight"], 1, "{health}");
+    until_in_flight(&gateway, &a, 1).await;
     gate.open();
+    until_in_flight(&gateway, &a, 0).await;
+}
+
+/// A request counts until its last byte is booked, which is after the caller has it.
+async fn until_in_flight(gateway: &Gateway, upstream: &Upstream, count: u64) {
+    let address = upstream.address.to_string();
+    eventually(&format!("{count} in flight"), async || {
+        let health = gateway.health().await;
+        let replicas = health["providers"][0]["replicas"].as_array().unwrap().clone();
+        let replica = replicas.into_iter().find(|one| one["address"] == *address);
+        (replica.unwrap()["in_flight"] == count).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

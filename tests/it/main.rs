@@ -12,15 +12,21 @@
 
 mod support;
 
+mod bodies;
 mod broken_streams;
 mod credentials;
 mod ejection;
 mod failover;
+mod fidelity;
 mod health;
+mod heartbeat;
+mod leaving;
 mod paths;
 mod provider_keys;
+mod recorded;
 mod refusals;
 mod request_ids;
 mod retries;
 mod stale_connections;
+mod streaming;
 mod upstream_errors;

@@ -1,6 +1,6 @@
 //! JSON as bytes: find the members that matter, replace only them.
 //!
-//! [`scan`] reads a body once, by stricter rules than JSON's own, so that this gateway and the
+//! [`scan()`] reads a body once, by stricter rules than JSON's own, so that this gateway and the
 //! server behind it cannot read two different things in the same bytes.  [`Splice`] then changes
 //! single spans; all other bytes go out as they came in.
 

@@ -28,7 +28,7 @@ pub struct Member {
     name: Range<usize>,
 }
 
-/// Why a body is refused.
+/// Why a body is refused.  Displayed, it completes the sentence "the body is …".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScanError {
     /// Not JSON; `line` and `column` (in characters) count from 1.
@@ -48,19 +48,19 @@ pub enum ScanError {
         offset: usize,
     },
     /// JSON, but not an object.
-    #[error("must be a JSON object")]
+    #[error("not a JSON object")]
     NotAnObject,
     /// A top-level name stands twice: readers disagree on which of them counts.
-    #[error("`{0}` is given twice")]
+    #[error("ambiguous: `{0}` is given twice")]
     Duplicate(String),
     /// Nested beyond 128 levels.
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
     /// A number of more than 1,024 characters.
-    #[error("holds a number of more than {MAX_NUMBER} characters")]
+    #[error("not readable: a number has more than {MAX_NUMBER} characters")]
     NumberTooLong,
     /// More top-level members than any API knows; bounds what a scan can cost.
-    #[error("has more than {MAX_MEMBERS} members")]
+    #[error("not readable: it has more than {MAX_MEMBERS} members")]
     TooManyMembers,
 }
 
@@ -82,7 +82,8 @@ pub struct WrongType {
 /// # Errors
 /// Says the first rule that the body breaks.
 pub fn scan(body: &[u8]) -> Result<Members, ScanError> {
-    let text = std::str::from_utf8(body)
+    // std's check would cost more than all the rest on text that is not ASCII.
+    let text = simdutf8::compat::from_utf8(body)
         .map_err(|error| ScanError::NotUtf8 { offset: error.valid_up_to() })?;
     if text.starts_with('\u{feff}') {
         return Err(ScanError::NotUtf8 { offset: 0 });

@@ -18,7 +18,7 @@ mod voice;
 
 pub use error::StreamError;
 pub use refusal::{Caller, Refusal, write_refusal, write_stream_refusal};
-pub use request::{EditError, Edits, edit_request, wants_usage};
+pub use request::{ChatCap, EditError, Edits, edit_request, wants_usage};
 pub use response::edit_response;
 pub use stream::{StreamEditor, StreamOptions};
 pub use usage::{Usage, read_usage};

@@ -19,6 +19,18 @@ pub struct Edits<'a> {
     pub request: &'a RequestEdits,
     /// Ask the upstream for usage in a stream.
     pub include_usage: bool,
+    /// The member that caps a chat whose client set no cap.
+    pub chat_cap: ChatCap,
+}
+
+/// What a provider calls the cap of a chat's output. It takes either from a client that knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChatCap {
+    /// `max_tokens`, which every server knows.
+    MaxTokens,
+    /// `max_completion_tokens`: `OpenAI`'s reasoning models refuse the older name
+    /// (<https://platform.openai.com/docs/api-reference/chat/create>).
+    MaxCompletionTokens,
 }
 
 /// Why a request cannot be edited, for the client: its own member is not what it should be.
@@ -60,7 +72,7 @@ pub fn edit_request(
         splice: Splice::default(),
     };
     draft.model(edits.model)?;
-    draft.cap(operation, edits.request.max_tokens)?;
+    draft.cap(operation, edits.request.max_tokens, edits.chat_cap)?;
     draft.stop(operation, &edits.request.stop)?;
     if edits.include_usage {
         draft.ask_for_usage(operation)?;
@@ -121,9 +133,17 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn cap(&mut self, operation: Operation, cap: Option<u64>) -> Result<(), EditError> {
+    fn cap(
+        &mut self,
+        operation: Operation,
+        cap: Option<u64>,
+        chat_cap: ChatCap,
+    ) -> Result<(), EditError> {
         let names: &[&'static str] = match operation {
-            Operation::ChatCompletions => &["max_tokens", "max_completion_tokens"],
+            Operation::ChatCompletions => match chat_cap {
+                ChatCap::MaxTokens => &["max_tokens", "max_completion_tokens"],
+                ChatCap::MaxCompletionTokens => &["max_completion_tokens", "max_tokens"],
+            },
             Operation::Completions | Operation::Messages => &["max_tokens"],
             Operation::Responses => &["max_output_tokens"],
             Operation::Embeddings | Operation::Other => &[],

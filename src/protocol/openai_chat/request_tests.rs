@@ -16,7 +16,11 @@ fn configured(
     request: &RequestEdits,
     body: &str,
 ) -> Result<String, EditError> {
-    edited_as(operation, body, &Edits { model: None, request, include_usage: false })
+    edited_as(
+        operation,
+        body,
+        &Edits { model: None, request, include_usage: false, chat_cap: ChatCap::MaxTokens },
+    )
 }
 
 fn chat(request: &RequestEdits, body: &str) -> String {
@@ -31,7 +35,12 @@ fn wrong(result: Result<String, EditError>) -> String {
 fn only_the_model_is_replaced() {
     let request = RequestEdits::default();
     let model = |body: &str| {
-        let edits = Edits { model: Some("new\"er"), request: &request, include_usage: false };
+        let edits = Edits {
+            model: Some("new\"er"),
+            request: &request,
+            include_usage: false,
+            chat_cap: ChatCap::MaxTokens,
+        };
         edited_as(Operation::Other, body, &edits)
     };
     let body = r#" { "x":123456789012345678901234567890, "mod\u0065l" : "a\u0062" ,"y":1.10}"#;
@@ -122,7 +131,8 @@ fn edits_build_on_extra_members() {
     let body = json!({"max_tokens": 500, "stop": "e", "stream_options": {"a": 1}});
     let stop = vec!["c".to_owned()];
     let request = RequestEdits { max_tokens: Some(100), stop, ..extra(body) };
-    let edits = Edits { model: None, request: &request, include_usage: true };
+    let edits =
+        Edits { model: None, request: &request, include_usage: true, chat_cap: ChatCap::MaxTokens };
     let edited = edited_as(Operation::ChatCompletions, r#"{"stream":true}"#, &edits).unwrap();
     let expected = json!({
         "stream": true,
@@ -136,7 +146,8 @@ fn edits_build_on_extra_members() {
 #[test]
 fn usage_is_asked_for_in_streams_only() {
     let request = RequestEdits::default();
-    let edits = Edits { model: None, request: &request, include_usage: true };
+    let edits =
+        Edits { model: None, request: &request, include_usage: true, chat_cap: ChatCap::MaxTokens };
     let ask = |body: &str| edited_as(Operation::ChatCompletions, body, &edits);
     let unchanged = |body: &str| assert_eq!(ask(body).unwrap(), body);
     unchanged("{}");
@@ -215,4 +226,18 @@ fn old_thinking_is_taken_out_of_assistant_messages() {
 fn members_that_no_edit_concerns_may_have_any_type() {
     let body = r#"{"stop":7,"max_tokens":"many","stream":"yes","stream_options":1,"messages":{}}"#;
     assert_eq!(chat(&RequestEdits::default(), body), body);
+}
+
+#[test]
+fn a_cap_is_added_under_the_name_the_provider_takes() {
+    let request = RequestEdits { max_tokens: Some(9), ..RequestEdits::default() };
+    let edits = Edits {
+        model: None,
+        request: &request,
+        include_usage: false,
+        chat_cap: ChatCap::MaxCompletionTokens,
+    };
+    let chat = |body: &str| edited_as(Operation::ChatCompletions, body, &edits).expect("editable");
+    assert_eq!(chat("{}"), r#"{"max_completion_tokens":9}"#);
+    assert_eq!(chat(r#"{"max_tokens":50}"#), r#"{"max_tokens":9}"#);
 }

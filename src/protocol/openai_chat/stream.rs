@@ -9,7 +9,7 @@ use super::voice::Voice;
 use crate::config::{ResponseEdits, Thinking};
 use crate::protocol::framing::sse::{Decoder, Event};
 use crate::protocol::json::Splice;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 /// Choices one stream may have and be edited; `OpenAI` allows 128.  Others pass as they are.
 const MAX_VOICES: usize = 128;
@@ -26,12 +26,15 @@ pub struct StreamOptions {
 /// Edits and reads one SSE stream of chat or completions chunks; streams of the responses and the
 /// messages API are read only.
 ///
-/// Without edits and withholding it hands every chunk on as it is.  Else events go out when they
-/// are complete; those that no edit touches are slices of the input.
+/// Events go out when they are complete, so that a stream which breaks off can still be given an
+/// event that says so; those that no edit touches are slices of the input.  Without edits and
+/// withholding a chunk of whole events is handed on as it is.
 #[derive(Debug)]
 pub struct StreamEditor {
     options: StreamOptions,
     decoder: Decoder,
+    /// An event that is not complete yet, where nothing is edited.
+    begun: BytesMut,
     meter: Meter,
     /// By choice index, in the order of appearance.
     voices: Vec<(u64, Voice)>,
@@ -46,6 +49,7 @@ impl StreamEditor {
         Self {
             options,
             decoder: Decoder::new(),
+            begun: BytesMut::new(),
             meter: Meter::default(),
             voices: Vec::new(),
             template: None,
@@ -59,10 +63,10 @@ impl StreamEditor {
         }
         if self.only_reads() {
             self.decoder.push(chunk.clone());
-            out.push(chunk);
             for event in self.decoder.by_ref() {
                 self.meter.read(&event);
             }
+            self.pass(chunk, out);
             return;
         }
         self.decoder.push(chunk);
@@ -78,6 +82,9 @@ impl StreamEditor {
         if self.only_reads() {
             if let Some(event) = rest {
                 self.meter.read(&event);
+            }
+            if !self.begun.is_empty() {
+                out.push(self.begun.split().freeze());
             }
             return;
         }
@@ -95,6 +102,13 @@ impl StreamEditor {
         if broken_off && out.len() > end {
             out.insert(end, Bytes::from_static(b"\n\n"));
         }
+    }
+
+    /// The upstream broke off: what is held back of its text goes out, but no half event, which
+    /// would swallow the one that tells of it.
+    pub fn break_off(&mut self, out: &mut Vec<Bytes>) {
+        self.begun.clear();
+        self.flush(out);
     }
 
     /// What the stream has cost, as far as it said.
@@ -127,6 +141,20 @@ impl StreamEditor {
     #[must_use]
     pub fn judged(&self) -> bool {
         self.meter.judged
+    }
+
+    /// Hands on what is complete of the stream so far.
+    fn pass(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) {
+        let begun = self.decoder.pending();
+        if self.begun.is_empty() && begun == 0 {
+            out.push(chunk);
+            return;
+        }
+        self.begun.extend_from_slice(&chunk);
+        let complete = self.begun.len().saturating_sub(begun);
+        if complete > 0 {
+            out.push(self.begun.split_to(complete).freeze());
+        }
     }
 
     fn only_reads(&self) -> bool {

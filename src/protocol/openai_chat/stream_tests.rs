@@ -92,19 +92,50 @@ fn said(content: &str, reasoning: &str, reasoning_content: &str) -> [String; 3] 
 }
 
 #[test]
-fn without_edits_every_chunk_is_handed_on_as_it_is() {
-    let stream = recorded!("chat_stream_usage").concat();
+fn without_edits_a_chunk_of_whole_events_is_handed_on_as_it_is() {
     let mut editor = StreamEditor::new(StreamOptions::default());
-    for piece in stream.chunks(100) {
-        let piece = Bytes::copy_from_slice(piece);
+    for event in recorded!("chat_stream_usage") {
+        let event = Bytes::from(event);
         let mut out = Vec::new();
-        editor.push(piece.clone(), &mut out);
+        editor.push(event.clone(), &mut out);
         let [same] = out.try_into().unwrap();
-        assert_eq!((same.as_ptr(), same.len()), (piece.as_ptr(), piece.len()));
+        assert_eq!((same.as_ptr(), same.len()), (event.as_ptr(), event.len()));
     }
     assert_eq!(editor.usage(), Some(Usage { prompt: 34, completion: 6, cached: 0, reasoning: 0 }));
     assert_eq!(editor.content_events(), 8);
     assert!(editor.done() && editor.judged() && editor.first_error().is_none());
+}
+
+#[test]
+fn without_edits_events_go_out_when_they_are_complete() {
+    let stream = recorded!("chat_stream_usage").concat();
+    for size in [1, 7, 100, 1000] {
+        let mut editor = StreamEditor::new(StreamOptions::default());
+        let mut passed = Vec::new();
+        for piece in stream.chunks(size) {
+            let mut out = Vec::new();
+            editor.push(Bytes::copy_from_slice(piece), &mut out);
+            passed.extend(out.concat());
+            assert!(passed.is_empty() || passed.ends_with(b"\n\n"), "cut at {size}");
+        }
+        assert_eq!(passed, stream);
+    }
+}
+
+#[test]
+fn a_stream_that_breaks_off_leaves_no_half_event() {
+    let whole = stream(&[&delta("\"content\":\"a <thi\"")]);
+    let half = &b"data: {\"choices\":[{\"del"[..];
+    for options in [StreamOptions::default(), thinking(Thinking::Strip)] {
+        let mut editor = StreamEditor::new(options);
+        let mut out = Vec::new();
+        editor.push(Bytes::from(whole.clone()), &mut out);
+        editor.push(Bytes::copy_from_slice(half), &mut out);
+        editor.break_off(&mut out);
+        let out = String::from_utf8(out.concat()).unwrap();
+        assert!(out.ends_with("\n\n") && !out.contains("\"del\n"), "{out}");
+        assert!(out.contains("<thi"), "held text goes out: {out}");
+    }
 }
 
 #[test]

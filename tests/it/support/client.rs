@@ -158,7 +158,8 @@ impl Request {
         head + "\r\n"
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    /// All of it, as it is sent.
+    pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.head().into_bytes();
         match self.chunked {
             None => bytes.extend_from_slice(&self.body),

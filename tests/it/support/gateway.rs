@@ -184,6 +184,14 @@ impl Gateway {
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// Waits for a metric to have this value: a request is booked after its last byte is out.
+    pub async fn counts(&self, name: &str, value: f64) {
+        eventually(&format!("{name} {value}"), async || {
+            (self.metric(name).await == value).then_some(())
+        })
+        .await;
+    }
+
     /// `/health/detailed`.
     pub async fn health(&self) -> serde_json::Value {
         self.client().get("/health/detailed").await.ok().json()

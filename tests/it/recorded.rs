@@ -1,0 +1,99 @@
+//! Answers recorded from real servers: they reach the caller byte for byte, however the network
+//! cuts them.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+
+use crate::support::answer::{Answer, Body};
+use crate::support::client::{CHAT, Reply};
+use crate::support::fixture::{self, Recorded};
+use crate::support::gateway;
+use crate::support::upstream;
+
+const SIZES: [usize; 5] = [1, 7, 64, 1000, 1 << 20];
+
+/// The path that makes an answer like this one.
+fn path(recorded: &Recorded) -> &'static str {
+    let paths = [
+        ("completions", "/v1/completions"),
+        ("embeddings", "/v1/embeddings"),
+        ("messages", "/v1/messages"),
+        ("responses", "/v1/responses"),
+    ];
+    let found = paths.iter().find(|(name, _)| recorded.name.starts_with(name));
+    found.map_or(CHAT, |(_, path)| *path)
+}
+
+fn answer(recorded: &Recorded, size: usize) -> Answer {
+    let kind = recorded.head.get("content-type").unwrap_or_default();
+    let pieces = recorded.body.chunks(size).map(Bytes::copy_from_slice).collect();
+    let answer = Answer::new(recorded.status(), kind, "");
+    Answer { body: Body::Chunks(pieces), ..answer }
+}
+
+#[tokio::test]
+async fn every_recorded_answer_comes_back_byte_for_byte_at_every_chunk_size() {
+    let recordings = fixture::vllm().await;
+    let script = Arc::new(Mutex::new(Answer::chat("")));
+    let current = Arc::clone(&script);
+    let upstream = upstream::with(move |_| current.lock().unwrap().clone()).await;
+    let gateway = gateway::front(&upstream).await;
+    for recorded in &recordings {
+        for size in SIZES {
+            *script.lock().unwrap() = answer(recorded, size);
+            let stream = recorded.is_stream();
+            // A client that asks for usage itself: nothing is withheld from it.
+            let body = format!(
+                r#"{{"model":"m","stream":{stream},"stream_options":{{"include_usage":true}}}}"#
+            );
+            let reply = gateway.client().post(path(recorded), body).send().await;
+            same(&reply, recorded, size);
+        }
+    }
+}
+
+fn same(reply: &Reply, recorded: &Recorded, size: usize) {
+    let name = &recorded.name;
+    assert_eq!(reply.status, recorded.status(), "{name} in chunks of {size}: {reply:?}");
+    assert!(reply.whole, "{name} in chunks of {size}: {reply:?}");
+    assert!(
+        reply.body == recorded.body,
+        "{name} in chunks of {size}:\n{}\n--- instead of ---\n{}",
+        reply.text(),
+        String::from_utf8_lossy(&recorded.body)
+    );
+    assert_eq!(reply.header("content-type"), recorded.head.get("content-type"), "{name}");
+}
+
+#[tokio::test]
+async fn the_tokens_of_recorded_answers_are_counted() {
+    let recordings = fixture::vllm().await;
+    let usage = |recorded: &Recorded| {
+        let text = String::from_utf8_lossy(&recorded.body).into_owned();
+        let object = text.rsplit("\"usage\":{").next()?.to_owned();
+        let number = |name: &str| {
+            let (_, rest) = object.split_once(&format!("\"{name}\":"))?;
+            rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<f64>().ok()
+        };
+        let prompt = number("prompt_tokens").or(number("input_tokens"))?;
+        let completion = number("completion_tokens").or(number("output_tokens"))?;
+        text.contains("\"usage\":{").then_some((prompt, completion))
+    };
+    let mut counted = 0;
+    for recorded in &recordings {
+        let Some((prompt, completion)) = usage(recorded) else { continue };
+        let upstream = upstream::always(answer(recorded, 100)).await;
+        let gateway = gateway::front(&upstream).await;
+        let body = format!(r#"{{"model":"m","stream":{}}}"#, recorded.is_stream());
+        gateway.client().post(path(recorded), body).send().await;
+        let metric =
+            |kind: &str| format!(r#"forebay_tokens_total{{model="m",provider="p",type="{kind}"}}"#);
+        let name = &recorded.name;
+        gateway.counts(&metric("prompt"), prompt).await;
+        let told = gateway.metric(&metric("completion")).await;
+        assert_eq!(told, completion, "{name}: completion tokens");
+        counted += 1;
+    }
+    assert!(counted >= 5, "only {counted} recordings tell their usage");
+}
