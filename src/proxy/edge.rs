@@ -4,7 +4,10 @@
 //! length and chunks, it drops the length. Two servers that settle it differently read different
 //! requests from the same bytes (request smuggling), so the raw head is looked at.
 
-use http::Version;
+use std::net::IpAddr;
+
+use http::{HeaderMap, Version};
+use ipnet::IpNet;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
@@ -40,6 +43,27 @@ fn expectation(request: &RequestHeader) -> Result<(), Refusal> {
     let mut expected = request.headers.get_all(http::header::EXPECT).iter();
     let known = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if expected.all(known) { Ok(()) } else { Err(Refusal::unknown_expectation()) }
+}
+
+/// Whose address a request comes from. Only proxies that are trusted may say that they speak for
+/// somebody: going back through `X-Forwarded-For`, the first one that is none of them.
+pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+    let peer = peer.to_canonical();
+    if !is_trusted(&peer) {
+        return peer;
+    }
+    let lines = headers.get_all("x-forwarded-for").iter().rev();
+    let said = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
+    let mut last = peer;
+    for said in said {
+        let Ok(address) = said.trim().parse::<IpAddr>() else { break };
+        last = address.to_canonical();
+        if !is_trusted(&last) {
+            break;
+        }
+    }
+    last
 }
 
 /// What a raw head says about where its request ends.
@@ -144,6 +168,23 @@ mod tests {
         ] {
             assert_eq!(verdict(fields), Some(status), "{fields:?}");
         }
+    }
+
+    #[test]
+    fn only_trusted_proxies_speak_for_others() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let from = |peer: &str, said: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in said {
+                headers.append("x-forwarded-for", line.parse().unwrap());
+            }
+            client(peer.parse().unwrap(), &headers, &trusted).to_string()
+        };
+        assert_eq!(from("192.0.2.1", &["198.51.100.1"]), "192.0.2.1");
+        assert_eq!(from("10.0.0.1", &["203.0.113.9, 198.51.100.1"]), "198.51.100.1");
+        assert_eq!(from("10.0.0.1", &["203.0.113.9", "198.51.100.1, 10.0.0.2"]), "198.51.100.1");
+        assert_eq!(from("::ffff:10.0.0.1", &["nonsense"]), "10.0.0.1");
+        assert_eq!(from("10.0.0.1", &[]), "10.0.0.1");
     }
 
     #[test]

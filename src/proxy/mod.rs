@@ -67,8 +67,9 @@ impl ProxyHttp for Gateway {
         ctx.request_id = request_id(session.req_header());
         let config = &ctx.snapshot.config;
         if config.privacy.log_client_ip {
-            let address = session.client_addr().and_then(|address| address.as_inet());
-            ctx.client = address.map(std::net::SocketAddr::ip);
+            let peer = session.client_addr().and_then(|address| address.as_inet());
+            let headers = &session.req_header().headers;
+            ctx.client = peer.map(|peer| edge::client(peer.ip(), headers, &config.trusted_proxies));
         }
         // Pingora would keep an idle connection for ever after its first request. HTTP/1.0 closes
         // unless it said otherwise, and then pingora has no bound to offer.

@@ -19,7 +19,7 @@ use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 
 use self::background::Balance;
-use self::connections::Counted;
+use self::connections::Bounded;
 use self::drain::Drain;
 use crate::admin;
 use crate::config::Config;
@@ -79,7 +79,7 @@ pub fn run(config: Config, options: Options) -> Result<std::convert::Infallible,
     http.h2c = true;
     http.h2_idle_timeout = Some(config.config.timeouts.client_idle);
     proxy.server_options = Some(http);
-    let app = Counted::new(proxy, metrics.connections.clone());
+    let app = Bounded::new(proxy, metrics.connections.clone(), &config.config.limits);
     let mut data = Service::new("data plane".to_owned(), app);
     for given in &config.config.listen {
         data.add_listener(listen::listener(given)?);

@@ -103,7 +103,7 @@ impl Metrics {
                 "Provider keys put to rest after a limit or a refusal.",
                 &["provider"],
             )?,
-            connections: make.gauge("forebay_connections", "Client connections with a request.")?,
+            connections: make.gauge("forebay_connections", "Client connections.")?,
             registry: make.registry.clone(),
         };
         make.build_info()?;

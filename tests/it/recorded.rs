@@ -89,10 +89,9 @@ async fn the_tokens_of_recorded_answers_are_counted() {
         gateway.client().post(path(recorded), body).send().await;
         let metric =
             |kind: &str| format!(r#"forebay_tokens_total{{model="m",provider="p",type="{kind}"}}"#);
-        let name = &recorded.name;
+        eprintln!("the tokens of {}", recorded.name);
         gateway.counts(&metric("prompt"), prompt).await;
-        let told = gateway.metric(&metric("completion")).await;
-        assert_eq!(told, completion, "{name}: completion tokens");
+        gateway.counts(&metric("completion"), completion).await;
         counted += 1;
     }
     assert!(counted >= 5, "only {counted} recordings tell their usage");

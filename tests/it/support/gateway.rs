@@ -4,13 +4,14 @@ use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::client::Client;
-use super::eventually;
 use super::port::Port;
 use super::upstream::Upstream;
+use super::{PATIENCE, eventually};
 
 /// The key of the admin listener.
 pub const ADMIN_KEY: &str = "admin-key-of-the-harness";
@@ -84,6 +85,12 @@ impl Plan {
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Where it is to be found, when something else than the file says so.
+    #[must_use]
+    pub fn at(self, port: Port) -> Self {
+        Self { port, ..self }
     }
 
     pub fn dir(&self) -> &Path {
@@ -186,10 +193,12 @@ impl Gateway {
 
     /// Waits for a metric to have this value: a request is booked after its last byte is out.
     pub async fn counts(&self, name: &str, value: f64) {
-        eventually(&format!("{name} {value}"), async || {
-            (self.metric(name).await == value).then_some(())
-        })
-        .await;
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric(name).await != value {
+            let late = Instant::now() > deadline;
+            assert!(!late, "{name} is never {value}:\n{}", self.metrics().await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// `/health/detailed`.

@@ -34,6 +34,11 @@ impl Port {
         }
     }
 
+    /// This one, which the gateway's own default asks for.
+    pub fn fixed(number: u16) -> Self {
+        Self { number, ..Self::take() }
+    }
+
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.number)
     }
