@@ -9,6 +9,9 @@ pub const CHUNKS: usize = 128;
 /// How many of them reason, in a stream that does.
 const REASONING: usize = 50;
 
+/// What [`PLAIN`] says it has cost; a stream says one token for each chunk.
+pub const PLAIN_TOKENS: usize = 8;
+
 /// The end of every stream.
 pub const DONE: &[u8] = b"data: [DONE]\n\n";
 

@@ -11,23 +11,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// Connections that ask at the same time.
-pub const CONNECTIONS: usize = 16;
-
 /// The same request, again and again, to one of the proxies.
 pub struct Load {
     address: SocketAddr,
     request: Bytes,
     /// What every answer's body has to be.
     expected: Bytes,
+    /// How many ask at the same time.
+    width: usize,
     connections: Vec<Connection>,
 }
 
 /// What came of a round.
 #[derive(Clone, Debug, Default)]
 pub struct Round {
-    pub answered: usize,
-    /// Why, for each that failed.
+    /// Why, for each request that failed.
     pub failed: Vec<String>,
     /// How often a client was woken by bytes; fewer when a proxy gathers several events.
     pub reads: usize,
@@ -47,15 +45,15 @@ enum Framing {
 }
 
 impl Load {
-    pub fn new(address: SocketAddr, request: Bytes, expected: Bytes) -> Self {
-        Self { address, request, expected, connections: Vec::new() }
+    pub fn new(address: SocketAddr, request: Bytes, expected: Bytes, width: usize) -> Self {
+        Self { address, request, expected, width, connections: Vec::new() }
     }
 
     /// Asks `requests` times in all.
     pub async fn run(&mut self, requests: usize) -> Round {
         let left = Arc::new(AtomicUsize::new(requests));
         let mut tasks = JoinSet::new();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..self.width {
             let (address, left) = (self.address, Arc::clone(&left));
             let (request, expected) = (self.request.clone(), self.expected.clone());
             let mut connection = self.connections.pop();
@@ -64,10 +62,7 @@ impl Load {
                 while left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
                     // One that failed is not used again.
                     match ask(address, connection.take(), &request, &expected).await {
-                        Ok(kept) => {
-                            connection = Some(kept);
-                            round.answered += 1;
-                        }
+                        Ok(kept) => connection = Some(kept),
                         Err(error) => round.failed.push(error.to_string()),
                     }
                 }
@@ -79,7 +74,6 @@ impl Load {
         let mut whole = Round::default();
         for (connection, round) in tasks.join_all().await {
             self.connections.extend(connection);
-            whole.answered += round.answered;
             whole.failed.extend(round.failed);
             whole.reads += round.reads;
         }

@@ -37,7 +37,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What the gateway costs, beside a bare pingora proxy
 #[derive(Parser)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Arguments {
     /// Rounds of each workload, bare and gateway in turns
     #[arg(long, default_value_t = 9)]
@@ -60,9 +60,10 @@ struct Arguments {
 
 /// What this program is, when it has started itself.
 #[derive(Subcommand)]
-#[command(hide = true)]
 enum Role {
+    #[command(hide = true)]
     Upstream { listen: SocketAddr },
+    #[command(hide = true)]
     Bare { listen: SocketAddr, upstream: SocketAddr, threads: usize },
 }
 
@@ -109,6 +110,7 @@ async fn run(arguments: &Arguments) -> ExitCode {
     }
     if !report.times.is_empty() {
         report.memory = Some((begun, proxies.memory()));
+        bench.check_usage(&proxies).await;
     }
     drop(proxies);
     if wanted(Workload::Idle) {

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::load::{Connection, Load};
 use super::process::{Memory, Process, free_address, open_files};
-use super::workload::{Side, Workload, configuration, is_tagged};
+use super::workload::{KEY, Side, Workload, configuration, is_tagged};
 
 /// Fresh processes for the memory of open streams.
 const REPEATS: usize = 3;
@@ -21,6 +23,8 @@ pub struct Bench {
     upstream: Process,
     /// Where configurations are written.
     directory: tempfile::TempDir,
+    /// Tokens that the gateway should have counted.
+    tokens: usize,
     /// Requests that were not answered as they should have been.
     pub failures: usize,
 }
@@ -42,6 +46,7 @@ impl Bench {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             upstream: Process::role("upstream", free_address(), &[]),
             directory: tempfile::tempdir().expect("there should be room for a configuration"),
+            tokens: 0,
             failures: 0,
         }
     }
@@ -86,22 +91,40 @@ impl Bench {
             );
             times.push(Pair { bare, gateway });
         }
+        self.tokens += (warm_up + rounds * requests) * workload.tokens();
         times
+    }
+
+    /// Whether the gateway has read the usage of every answer so far.
+    pub async fn check_usage(&mut self, proxies: &Proxies) {
+        tokio::time::sleep(SETTLED).await;
+        let request =
+            format!("GET /metrics HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\r\n");
+        let body = ask(&proxies.gateway, request.as_bytes()).await.unwrap_or_default();
+        let text = String::from_utf8_lossy(&body);
+        let lines = text.lines().filter(|line| {
+            line.starts_with("forebay_tokens_total") && line.contains("\"completion\"")
+        });
+        let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok());
+        let counted: usize = counts.sum();
+        if counted != self.tokens {
+            self.fail(&format!("{counted} tokens counted instead of {}", self.tokens));
+        }
     }
 
     /// The load for one side, which knows the right answer.
     async fn load(&mut self, process: &Process, workload: Workload, side: Side) -> Load {
         let request = workload.request();
+        let width = workload.connections();
         if let Some(expected) = workload.expected(side) {
-            return Load::new(process.address, request, expected);
+            return Load::new(process.address, request, expected, width);
         }
-        let connection = Connection::open(process.address).await;
-        let mut connection = connection.expect("the gateway should be there");
-        let body = connection.ask(&request).await.unwrap_or_default();
+        let body = ask(process, &request).await.unwrap_or_default();
+        self.tokens += workload.tokens();
         if !is_tagged(&body) {
             self.fail(&format!("{workload:?}: {}", String::from_utf8_lossy(&body)));
         }
-        Load::new(process.address, request, body)
+        Load::new(process.address, request, body, width)
     }
 
     async fn round(&mut self, load: &mut Load, process: &Process, requests: usize) -> (f64, f64) {
@@ -165,6 +188,10 @@ impl Proxies {
     pub fn memory(&self) -> Pair<Memory> {
         Pair { bare: self.bare.memory(), gateway: self.gateway.memory() }
     }
+}
+
+async fn ask(process: &Process, request: &[u8]) -> std::io::Result<Bytes> {
+    Connection::open(process.address).await?.ask(request).await
 }
 
 async fn begin(process: &Process, request: &[u8]) -> std::io::Result<Connection> {

@@ -52,14 +52,28 @@ impl Workload {
         }
     }
 
-    /// Requests in one round: about a second of processor time.
+    /// Requests in one round: some tenths of a second of processor time.
     pub fn requests(self) -> usize {
         match self {
-            Self::Chat => 8000,
-            Self::Prompt => 2000,
-            Self::Stream | Self::Tagged => 480,
-            Self::Paced => 240,
+            Self::Chat => 20_000,
+            Self::Prompt => 4000,
+            Self::Stream | Self::Tagged => 1600,
+            Self::Paced => 640,
             Self::Idle => 1000,
+        }
+    }
+
+    /// Connections that ask at the same time. Streams that wait need more of them, or the machine
+    /// would sleep most of the time, and waking it is what would be measured.
+    pub fn connections(self) -> usize {
+        if self == Self::Paced { 64 } else { 16 }
+    }
+
+    /// Tokens that the upstream counts for one answer.
+    pub fn tokens(self) -> usize {
+        match self {
+            Self::Chat | Self::Prompt => answers::PLAIN_TOKENS,
+            Self::Stream | Self::Tagged | Self::Paced | Self::Idle => answers::CHUNKS,
         }
     }
 

@@ -21,16 +21,24 @@ const KEY_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
 pub const CREDENTIAL_HEADERS: [&str; 4] =
     ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
 
+/// How `OpenAI`'s browser clients send a key over a WebSocket
+/// (<https://platform.openai.com/docs/guides/realtime-websocket>).
+const KEY_SUBPROTOCOL: &str = "openai-insecure-api-key.";
+
 impl Credential {
-    /// The caller's key: `Authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key`, `?key=`.
+    /// The caller's key: `Authorization: Bearer`, `x-api-key`, `api-key`, `x-goog-api-key`, `?key=`,
+    /// or, from a browser's WebSocket, which can set no other header, a subprotocol.
     /// The same key in two places is one key.
     pub fn find(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Self>, Ambiguous> {
         let bearer = headers.get_all(http::header::AUTHORIZATION).into_iter().filter_map(bearer);
         let plain = KEY_HEADERS.iter().flat_map(|name| headers.get_all(*name));
         let plain = plain.filter_map(|value| value.to_str().ok()).map(str::trim).map(Cow::Borrowed);
         let query = query.into_iter().flat_map(keys_in_query);
+        let offered = subprotocols(headers);
+        let offered =
+            offered.filter_map(|one| one.strip_prefix(KEY_SUBPROTOCOL)).map(Cow::Borrowed);
         let mut found: Option<Cow<'_, str>> = None;
-        for key in bearer.map(Cow::Borrowed).chain(plain).chain(query) {
+        for key in bearer.map(Cow::Borrowed).chain(plain).chain(query).chain(offered) {
             match &found {
                 _ if key.is_empty() => {}
                 None => found = Some(key),
@@ -56,6 +64,20 @@ impl fmt::Debug for Credential {
 pub fn without_keys(query: &str) -> Option<String> {
     let rest: Vec<&str> = query.split('&').filter(|member| !is_key(member)).collect();
     Some(rest.join("&")).filter(|rest| !rest.is_empty())
+}
+
+/// The subprotocols a WebSocket offers, but for the one that is a key; `None` when none is.
+pub fn subprotocols_without_key(headers: &HeaderMap) -> Option<String> {
+    let is_key = |one: &&str| one.starts_with(KEY_SUBPROTOCOL);
+    subprotocols(headers).any(|one| is_key(&one)).then(|| {
+        let others: Vec<&str> = subprotocols(headers).filter(|one| !is_key(one)).collect();
+        others.join(", ")
+    })
+}
+
+fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(http::header::SEC_WEBSOCKET_PROTOCOL).into_iter();
+    lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim)
 }
 
 /// The token of a `Bearer` header; the scheme's name is case-insensitive (RFC 9110 §11.1).
@@ -120,6 +142,15 @@ mod tests {
         );
         let same = find(&[("authorization", "Bearer a"), ("x-api-key", "a")], None);
         assert_eq!(same, Ok(Some("a".to_owned())));
+    }
+
+    #[test]
+    fn a_browsers_websocket_sends_its_key_as_a_subprotocol() {
+        let offer = ("sec-websocket-protocol", "realtime, openai-insecure-api-key.k, beta");
+        assert_eq!(find(&[offer], None), Ok(Some("k".to_owned())));
+        let mut headers = HeaderMap::new();
+        headers.insert(offer.0, offer.1.parse().unwrap());
+        assert_eq!(subprotocols_without_key(&headers).as_deref(), Some("realtime, beta"));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Context {
     pub body: Body,
     pub asked: Asked,
     pub hold: Option<Arc<Hold>>,
+    /// Without a held session a head goes out as soon as it is there, and has gone.
+    pub head_sent: bool,
     pub course: Course,
     pub stage: Stage,
     pub timing: Timing,
@@ -131,6 +133,7 @@ impl Context {
             body: Body::None,
             asked: Asked { operation: Operation::Other, stream: false, usage: false },
             hold: None,
+            head_sent: false,
             course: Course::default(),
             stage: Stage::Pass,
             timing: Timing::default(),

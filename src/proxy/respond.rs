@@ -147,10 +147,9 @@ pub fn try_next(ctx: &mut Context, metrics: &Metrics, failure: Failure) -> bool 
 /// Whether another attempt could still be told from a first one: the client has nothing of an
 /// answer yet, and the body is still there to send.
 pub fn may_retry(ctx: &Context) -> bool {
-    ctx.hold.as_ref().is_none_or(|hold| {
-        let progress = hold.progress();
-        !progress.committed && !progress.spent
-    })
+    let Some(hold) = &ctx.hold else { return !ctx.head_sent };
+    let progress = hold.progress();
+    !progress.committed && !progress.spent
 }
 
 fn is_heartbeating(ctx: &Context) -> bool {
@@ -176,6 +175,7 @@ pub fn write_head(ctx: &mut Context, head: &mut ResponseHeader) -> Result<()> {
         head.insert_header(header::RETRY_AFTER, seconds(pause))?;
     }
     ctx.outcome.status = head.status.as_u16();
+    ctx.head_sent = true;
     mark(ctx, head)?;
     super::cors::allow(ctx, head)
 }
