@@ -95,6 +95,9 @@ fn write_head(ctx: &Context, attempt: &Attempt, request: &mut RequestHeader) -> 
             request.remove_header(name);
         }
     }
+    if let Some(offered) = access::subprotocols_without_key(&request.headers) {
+        request.insert_header(header::SEC_WEBSOCKET_PROTOCOL, offered)?;
+    }
     let host = provider.endpoints.get(endpoint).map(crate::config::Url::authority);
     request.insert_header(header::HOST, host.unwrap_or_default())?;
     request.insert_header("x-request-id", ctx.request_id.as_str())?;
