@@ -17,13 +17,21 @@ pub struct Arguments {
 
 pub fn check(arguments: &Arguments) -> ExitCode {
     let Some(config) = read(&arguments.config) else { return ExitCode::from(2) };
-    // What only shows when it is put together: files, headers.
-    if let Err(error) = Snapshot::compile(config) {
-        complain(format_args!("{}: error: {error}", arguments.config.display()));
-        return ExitCode::from(2);
+    compile(config, &arguments.config.display().to_string())
+}
+
+/// Finds what only shows when a configuration is put together: files, headers.
+pub fn compile(config: Config, name: &str) -> ExitCode {
+    match Snapshot::compile(config) {
+        Ok(_) => {
+            complain(format_args!("{name}: fine"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(format_args!("{name}: error: {error}"));
+            ExitCode::from(2)
+        }
     }
-    complain(format_args!("{}: fine", arguments.config.display()));
-    ExitCode::SUCCESS
 }
 
 /// Reads a configuration and prints what is wrong with it; `None` when it cannot be used.

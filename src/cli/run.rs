@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use log::{info, warn};
 
-use super::check::{load_aloud, read};
+use super::check::{compile, load_aloud, read};
 use super::complain;
 use crate::config::{Config, Secret, Source, Url};
 use crate::server;
@@ -44,7 +44,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> ExitCode {
     let Some(config) = configuration(arguments) else { return ExitCode::from(2) };
     if arguments.test {
-        return ExitCode::SUCCESS;
+        return compile(config, "the configuration");
     }
     let options = server::Options { daemon: arguments.daemon, upgrade: arguments.upgrade };
     match server::run(config, options) {

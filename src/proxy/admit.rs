@@ -12,8 +12,8 @@ use super::context::{Asked, Body, Context, Hop};
 use super::hold::{self, Live, Part};
 use super::refusal::Refusal;
 use super::spool::Spool;
-use super::{cors, edge, objects};
-use crate::access::{Credential, Owners, percent_decoded};
+use super::{Gateway, cors, edge, objects};
+use crate::access::{Credential, percent_decoded};
 use crate::protocol::json::{self, Members};
 use crate::protocol::multipart::{Found, Scanner};
 use crate::protocol::openai_chat::{Caller, wants_usage};
@@ -38,7 +38,7 @@ pub enum Admitted {
 pub async fn admit(
     session: &mut Session,
     ctx: &mut Context,
-    owners: &Owners,
+    gateway: &Gateway,
 ) -> Result<Admitted, Refusal> {
     let request = session.req_header();
     let path = request.uri.path();
@@ -66,9 +66,9 @@ pub async fn admit(
         Endpoint::ByDefault(call) => by_default(session, ctx, call).await?,
         Endpoint::Realtime => realtime(session, ctx)?,
     }
-    objects::check(owners, ctx, session.req_header().uri.path())?;
+    objects::check(&gateway.owners, ctx, session.req_header().uri.path())?;
     if !matches!(ctx.body, Body::None) {
-        install(session, ctx, form);
+        install(session, ctx, gateway, form);
     }
     Ok(Admitted::Forward)
 }
@@ -190,10 +190,11 @@ fn realtime(session: &Session, ctx: &mut Context) -> Result<(), Refusal> {
     plan(ctx, &model)
 }
 
-fn install(session: &mut Session, ctx: &mut Context, form: Option<Scanner>) {
+fn install(session: &mut Session, ctx: &mut Context, gateway: &Gateway, form: Option<Scanner>) {
     let head = ctx.asked.stream.then(|| early_head(ctx)).flatten();
     let live = Live { left: ctx.snapshot.config.limits.upload, form };
-    ctx.hold = Some(hold::install(&mut session.downstream_session, live, head));
+    let cut = ctx.asked.stream.then(|| gateway.cut.clone());
+    ctx.hold = Some(hold::install(&mut session.downstream_session, live, head, cut));
 }
 
 /// The head a heartbeat commits a stream with when the upstream has not sent one yet.

@@ -8,7 +8,9 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::Range;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,6 +23,7 @@ use pingora::protocols::http::custom::server::Session as CustomSession;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
+use tokio::sync::watch;
 
 use super::clock::{Clock, Due, Patience};
 use super::spool;
@@ -33,6 +36,8 @@ const HEARTBEAT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 pub const SILENT_UPSTREAM: ErrorType = ErrorType::Custom("SilentUpstream");
 /// The error for an upload that grows beyond its limit while it streams through.
 pub const UPLOAD_TOO_LARGE: ErrorType = ErrorType::Custom("UploadTooLarge");
+/// The error that ends a stream when the gateway cannot wait for its end.
+pub const SHUTTING_DOWN: ErrorType = ErrorType::Custom("ShuttingDown");
 /// The error for a form that turns out malformed, or to name a second model, while it streams.
 pub const BAD_FORM: ErrorType = ErrorType::Custom("BadForm");
 
@@ -114,11 +119,12 @@ impl Hold {
 }
 
 /// Puts a held session in the place of the client's. `head`: what a heartbeat before the
-/// upstream's own head commits the response with.
+/// upstream's own head commits the response with. `cut`: turns true when a stream must end.
 pub fn install(
     session: &mut Box<ServerSession>,
     live: Live,
     head: Option<Box<ResponseHeader>>,
+    cut: Option<watch::Receiver<bool>>,
 ) -> Arc<Hold> {
     let hold = Arc::new(Hold::default());
     let real = std::mem::replace(session, Box::new(ServerSession::Custom(Box::new(()))));
@@ -132,6 +138,7 @@ pub fn install(
         stream: false,
         tail: [b'\n'; 4],
         clock: Clock::default(),
+        cut: cut.map(until_cut),
         progress: Progress::default(),
     }));
     hold
@@ -161,7 +168,30 @@ struct HeldSession {
     /// The last bytes written, to know whether an event is complete.
     tail: [u8; 4],
     clock: Clock,
+    cut: Option<Cut>,
     progress: Progress,
+}
+
+/// Resolves when a stream must end.
+type Cut = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
+fn poll_cut(cut: &mut Option<Cut>, cx: &mut Context<'_>) -> Poll<()> {
+    match cut.as_mut().map(|cut| cut.as_mut().poll(cx)) {
+        Some(Poll::Ready(())) => {
+            // Said once; what it leads to is written through this session.
+            *cut = None;
+            Poll::Ready(())
+        }
+        _ => Poll::Pending,
+    }
+}
+
+fn until_cut(mut cut: watch::Receiver<bool>) -> Cut {
+    Box::pin(async move {
+        if cut.wait_for(|cut| *cut).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
 }
 
 impl HeldSession {
@@ -217,12 +247,15 @@ impl HeldSession {
     /// Waits for the client to leave, while time passes.
     async fn idle(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let (real, clock) = (&mut self.real, &mut self.clock);
+            let (real, clock, cut) = (&mut self.real, &mut self.clock, &mut self.cut);
             let committed = self.progress.committed;
             let due = tokio::select! {
                 biased;
                 left = real.read_body_or_idle(true) => return left,
                 due = std::future::poll_fn(|cx| clock.poll_due(committed, cx)) => due,
+                () = std::future::poll_fn(|cx| poll_cut(cut, cx)) => {
+                    return Error::e_explain(SHUTTING_DOWN, "the gateway is shutting down");
+                }
             };
             match due {
                 Due::Silence => {

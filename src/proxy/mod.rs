@@ -29,6 +29,7 @@ use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
+use tokio::sync::watch;
 
 use self::admit::Admitted;
 pub use self::context::Context;
@@ -49,6 +50,8 @@ pub struct Gateway {
     pub owners: Arc<Owners>,
     /// False while draining.
     pub ready: Arc<AtomicBool>,
+    /// Turns true when streams must end.
+    pub cut: watch::Receiver<bool>,
 }
 
 #[async_trait]
@@ -82,7 +85,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        let refusal = match admit::admit(session, ctx, &self.owners).await {
+        let refusal = match admit::admit(session, ctx, self).await {
             Ok(Admitted::Forward) => {
                 if attempt::advance(ctx, &self.metrics, None) {
                     return Ok(false);
@@ -195,7 +198,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
         if let Some(error) = error.filter(|_| ctx.outcome.failure.is_none()) {
-            ctx.outcome.failure = Some(error.to_string());
+            ctx.outcome.failure = Some(rescue::name(error));
         }
         objects::remember(&self.owners, ctx);
         finish::finish(session, ctx, &self.metrics);

@@ -166,6 +166,10 @@ impl Refusal {
         Self { retry_after, ..Self::new(status, "upstream_error", message) }
     }
 
+    pub fn shutting_down() -> Self {
+        Self::new(503, "overloaded", "The gateway is shutting down. Send the request again.")
+    }
+
     pub fn internal() -> Self {
         Self::new(
             500,

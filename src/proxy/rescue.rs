@@ -8,7 +8,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::attempt::record_failure;
 use super::context::Context;
-use super::hold::{self, BAD_FORM, SILENT_UPSTREAM, UPLOAD_TOO_LARGE};
+use super::hold::{self, BAD_FORM, SHUTTING_DOWN, SILENT_UPSTREAM, UPLOAD_TOO_LARGE};
 use super::local;
 use super::refusal::Refusal;
 use super::respond::{break_off, is_streaming, may_retry, seconds, try_next};
@@ -36,7 +36,7 @@ pub fn after_attempt(ctx: &mut Context, metrics: &Metrics, error: &Error, reused
     }
     let Some(failure) = blame(error) else {
         // The client's own doing, or its leaving.
-        let ours = error.etype == UPLOAD_TOO_LARGE || error.etype == BAD_FORM;
+        let ours = [UPLOAD_TOO_LARGE, BAD_FORM, SHUTTING_DOWN].contains(&error.etype);
         ctx.outcome.client_gone = error.esource == ErrorSource::Downstream && !ours;
         return false;
     };
@@ -85,7 +85,7 @@ fn blame(error: &Error) -> Option<Failure> {
 /// The request has failed for good: says so, if there is still somebody to tell.
 pub async fn rescue(session: &mut Session, ctx: &mut Context, error: &Error) -> FailToProxy {
     let refusal = ctx.refusal.take().unwrap_or_else(|| explain(ctx, error));
-    ctx.outcome.failure = Some(error.to_string());
+    ctx.outcome.failure = Some(name(error));
     if ctx.outcome.client_gone {
         ctx.outcome.status = 499;
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -120,6 +120,11 @@ async fn tell_in_band(session: &mut Session, ctx: &mut Context, refusal: &Refusa
     session.write_response_body(Some(bytes.into()), true).await
 }
 
+/// An error's source and kind. Its context is left out: pingora puts bytes of what a peer said there.
+pub fn name(error: &Error) -> String {
+    format!("{} {}", error.esource.as_str(), error.etype.as_str())
+}
+
 /// What went wrong, for the client.
 fn explain(ctx: &Context, error: &Error) -> Refusal {
     if error.etype == UPLOAD_TOO_LARGE {
@@ -127,6 +132,9 @@ fn explain(ctx: &Context, error: &Error) -> Refusal {
     }
     if error.etype == BAD_FORM {
         return Refusal::bad_form();
+    }
+    if error.etype == SHUTTING_DOWN {
+        return Refusal::shutting_down();
     }
     match ctx.course.failure.or_else(|| blame(error)) {
         Some(Failure::Connect | Failure::Broken) => Refusal::upstream_unreachable(),

@@ -5,19 +5,27 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use log::info;
+use log::{info, warn};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use prometheus::IntGauge;
+use tokio::sync::watch;
 
 /// How often the requests under way are counted.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a stream may take to write its last event.
+pub const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Ends the process once nothing is under way. Pingora alone would sit its whole grace period out,
 /// which remains the bound for requests that do not end.
 pub struct Drain {
     pub ready: Arc<AtomicBool>,
     pub active: IntGauge,
+    /// How long requests under way may take to end.
+    pub deadline: Duration,
+    /// Tells streams that they must end.
+    pub cut: watch::Sender<bool>,
 }
 
 #[async_trait]
@@ -28,9 +36,10 @@ impl BackgroundService for Drain {
         }
         self.ready.store(false, Relaxed);
         info!("draining: {} requests under way", self.active.get());
-        let mut look = tokio::time::interval(LOOK);
-        while self.active.get() > 0 {
-            look.tick().await;
+        if tokio::time::timeout(self.deadline, self.until_idle()).await.is_err() {
+            warn!("{} requests do not end: streams are told so", self.active.get());
+            self.cut.send_replace(true);
+            let _told = tokio::time::timeout(FAREWELL, self.until_idle()).await;
         }
         info!("drained");
         #[expect(
@@ -38,5 +47,14 @@ impl BackgroundService for Drain {
             reason = "pingora has no other way to end before its grace period"
         )]
         std::process::exit(0);
+    }
+}
+
+impl Drain {
+    async fn until_idle(&self) {
+        let mut look = tokio::time::interval(LOOK);
+        while self.active.get() > 0 {
+            look.tick().await;
+        }
     }
 }

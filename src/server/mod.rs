@@ -17,6 +17,7 @@ use pingora::server::Server;
 use pingora::server::configuration::Opt;
 use pingora::services::background::background_service;
 use pingora::services::listening::Service;
+use tokio::sync::watch;
 
 use self::background::Balance;
 use self::connections::Bounded;
@@ -61,6 +62,7 @@ pub fn run(config: Config, options: Options) -> Result<std::convert::Infallible,
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::compile(config)?));
     let metrics = Arc::new(Metrics::new()?);
     let ready = Arc::new(AtomicBool::new(true));
+    let cut = watch::Sender::new(false);
     let config = snapshot.load();
 
     // The data plane waits for the first look at the providers: before it, no request could go
@@ -73,6 +75,7 @@ pub fn run(config: Config, options: Options) -> Result<std::convert::Infallible,
         metrics: Arc::clone(&metrics),
         owners: Arc::default(),
         ready: Arc::clone(&ready),
+        cut: cut.subscribe(),
     };
     let mut proxy = http_proxy(&server.configuration, gateway);
     let mut http = HttpServerOptions::default();
@@ -96,7 +99,8 @@ pub fn run(config: Config, options: Options) -> Result<std::convert::Infallible,
         info!("listening on {} for operators", given.listen);
     }
 
-    let drain = Drain { ready, active: metrics.active.clone() };
+    let deadline = config.config.timeouts.drain;
+    let drain = Drain { ready, active: metrics.active.clone(), deadline, cut };
     server.add_service(background_service("drain", drain));
     drop(config);
     server.run_forever()

@@ -4,6 +4,7 @@ use pingora::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value};
 
 use super::Unstartable;
+use super::drain::FAREWELL;
 use crate::config::Config;
 
 /// Tries pingora may make beyond ours: a dead pooled connection is tried again without counting.
@@ -20,7 +21,9 @@ pub fn pingora(config: &Config) -> Result<ServerConf, Unstartable> {
         conf.threads = std::thread::available_parallelism().map_or(1, usize::from);
     }
     if !said("grace_period_seconds") {
-        conf.grace_period_seconds = Some(config.timeouts.drain.as_secs());
+        // Our own drain ends the process before; this is the bound should it not.
+        let bound = config.timeouts.drain.saturating_add(2 * FAREWELL);
+        conf.grace_period_seconds = Some(bound.as_secs());
     }
     if !said("graceful_shutdown_timeout_seconds") {
         conf.graceful_shutdown_timeout_seconds = Some(1);

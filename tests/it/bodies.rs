@@ -160,7 +160,7 @@ async fn a_body_in_many_small_pieces_arrives() {
     let body = sized(3000);
     let request = gateway.client().post(CHAT, body.clone());
     let mut connection = gateway.client().connect().await;
-    connection.send(request.head().replace("content-length: 3000", "content-length: 3000")).await;
+    connection.send(request.head()).await;
     for piece in body.chunks(100) {
         connection.send(piece).await;
     }

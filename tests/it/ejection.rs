@@ -43,7 +43,7 @@ async fn five_failures_in_a_row_put_a_replica_out() {
     assert_eq!(gateway.health_of(&bad).await, "ejected");
     assert_eq!(gateway.health_of(&good).await, "healthy");
     let health = format!(r#"forebay_provider_health{{endpoint="{}",provider="p"}}"#, bad.address);
-    gateway.counts(&health, 0.0).await;
+    gateway.counts(&health, 0).await;
     let health = gateway.health().await;
     let replicas = health["providers"][0]["replicas"].as_array().unwrap();
     let told = replicas.iter().any(|one| one["last_error"] == "server_error");

@@ -45,7 +45,7 @@ async fn goes_to_the_other(first: Answer) {
     assert_eq!(reply.header("x-forebay-attempts"), Some("2"), "{reply:?}");
     assert_eq!((a.count(), b.count()), (1, 1), "not one call at each replica");
     assert_eq!(a.call().body(), b.call().body());
-    gateway.counts(r#"forebay_failovers_total{from="p",to="p"}"#, 1.0).await;
+    gateway.counts(r#"forebay_failovers_total{from="p",to="p"}"#, 1).await;
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn another_target_gets_its_own_model_and_key() {
     assert_eq!(a.call().header("authorization"), Some("Bearer key-of-one"));
     assert_eq!(b.call().header("authorization"), Some("Bearer key-of-two"));
     assert_eq!(b.call().header("host"), Some(b.address.to_string().as_str()));
-    gateway.counts(r#"forebay_failovers_total{from="one",to="two"}"#, 1.0).await;
+    gateway.counts(r#"forebay_failovers_total{from="one",to="two"}"#, 1).await;
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn a_failed_check_takes_a_replica_out_and_a_good_one_brings_it_back() {
     }
     assert_eq!(a.count(), before, "an ill replica got requests");
     let metric = format!(r#"forebay_provider_health{{endpoint="{}",provider="p"}}"#, a.address);
-    gateway.counts(&metric, 0.0).await;
+    gateway.counts(&metric, 0).await;
 
     a.set_healthy(true);
     eventually("the replica is back", async || {
@@ -45,7 +45,7 @@ async fn a_failed_check_takes_a_replica_out_and_a_good_one_brings_it_back() {
         gateway.client().chat("hi").await.ok();
     }
     assert_eq!(a.count() - before, 5);
-    gateway.counts(&metric, 1.0).await;
+    gateway.counts(&metric, 1).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "in a test a panic is the finding"
+    clippy::print_stderr,
+    reason = "in a test a panic is the finding, and what the gateway said belongs to it"
 )]
 
 mod support;

@@ -24,7 +24,7 @@ async fn every_metric_has_its_name() {
     let gateway = gateway::with(RULES).up("up", &upstream).start().await;
     gateway.client().stream("hi").await.rest().await.ok();
     let requests = r#"forebay_requests_total{endpoint="/v1/chat/completions",model="m",provider="p",status="200"}"#;
-    gateway.counts(requests, 1.0).await;
+    gateway.counts(requests, 1).await;
     let metrics = gateway.metrics().await;
     for name in [
         "forebay_requests_total{",
@@ -67,7 +67,7 @@ async fn no_label_comes_from_a_caller() {
     client.get(&format!("/v1/models/{canary}")).await;
     client.post(CHAT, r#"{"model":"alias-of-m"}"#).header("user-agent", canary).send().await.ok();
     let alias = r#"forebay_requests_total{endpoint="/v1/chat/completions",model="m",provider="p",status="200"}"#;
-    gateway.counts(alias, 1.0).await;
+    gateway.counts(alias, 1).await;
     let metrics = gateway.metrics().await;
     assert!(!metrics.to_lowercase().contains(canary), "{metrics}");
     assert!(metrics.contains(r#"model="prefix:any-""#), "{metrics}");
@@ -87,10 +87,10 @@ async fn requests_are_counted_by_how_they_ended() {
             r#"forebay_requests_total{{endpoint="{endpoint}",model="{model}",provider="{provider}",status="{status}"}}"#
         )
     };
-    gateway.counts(&labels(CHAT, "", "", "404"), 1.0).await;
-    gateway.counts(&labels("other", "", "", "404"), 1.0).await;
-    gateway.counts(&labels("/v1/models", "", "", "200"), 1.0).await;
-    gateway.counts(&labels("/v1/files", "", "p", "200"), 1.0).await;
+    gateway.counts(&labels(CHAT, "", "", "404"), 1).await;
+    gateway.counts(&labels("other", "", "", "404"), 1).await;
+    gateway.counts(&labels("/v1/models", "", "", "200"), 1).await;
+    gateway.counts(&labels("/v1/files", "", "p", "200"), 1).await;
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn connections_are_counted_while_they_are_open() {
     let gateway = gateway::front(&upstream).await;
     let mut connection = gateway.client().connect().await;
     gateway.client().request("GET", "/health").over(&mut connection).await.ok();
-    gateway.counts("forebay_connections", 1.0).await;
+    gateway.counts("forebay_connections", 1).await;
     drop(connection);
-    gateway.counts("forebay_connections", 0.0).await;
+    gateway.counts("forebay_connections", 0).await;
 }

@@ -51,7 +51,7 @@ async fn a_limited_key_rests_as_long_as_the_provider_says() {
         assert_eq!(gateway.client().chat("hi").await.said(), "well");
     }
     assert_eq!(uses(&upstream)["Bearer key-one-1111"], 1, "{:?}", uses(&upstream));
-    gateway.counts(r#"forebay_key_cooldowns_total{provider="p"}"#, 1.0).await;
+    gateway.counts(r#"forebay_key_cooldowns_total{provider="p"}"#, 1).await;
 }
 
 #[tokio::test]

@@ -74,7 +74,7 @@ async fn the_tokens_of_recorded_answers_are_counted() {
         let object = text.rsplit("\"usage\":{").next()?.to_owned();
         let number = |name: &str| {
             let (_, rest) = object.split_once(&format!("\"{name}\":"))?;
-            rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<f64>().ok()
+            rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok()
         };
         let prompt = number("prompt_tokens").or(number("input_tokens"))?;
         let completion = number("completion_tokens").or(number("output_tokens"))?;
@@ -84,12 +84,15 @@ async fn the_tokens_of_recorded_answers_are_counted() {
     for recorded in &recordings {
         let Some((prompt, completion)) = usage(recorded) else { continue };
         let upstream = upstream::always(answer(recorded, 100)).await;
-        let gateway = gateway::front(&upstream).await;
-        let body = format!(r#"{{"model":"m","stream":{}}}"#, recorded.is_stream());
+        // A model of the recording's name, so that the metric tells which one is miscounted.
+        let name = recorded.name.as_str();
+        let yaml = gateway::FRONT.replace("name: m", &format!("name: {name}"));
+        let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
+        let body = format!(r#"{{"model":"{name}","stream":{}}}"#, recorded.is_stream());
         gateway.client().post(path(recorded), body).send().await;
-        let metric =
-            |kind: &str| format!(r#"forebay_tokens_total{{model="m",provider="p",type="{kind}"}}"#);
-        eprintln!("the tokens of {}", recorded.name);
+        let metric = |kind: &str| {
+            format!(r#"forebay_tokens_total{{model="{name}",provider="p",type="{kind}"}}"#)
+        };
         gateway.counts(&metric("prompt"), prompt).await;
         gateway.counts(&metric("completion"), completion).await;
         counted += 1;

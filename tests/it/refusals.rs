@@ -200,7 +200,7 @@ async fn ambiguous(bytes: &str) {
     let mut connection = gateway.client().connect().await;
     connection.send(bytes).await;
     let reply: Option<Reply> = match connection.wire.head().await {
-        Ok(Some(head)) => Some(Reply::new(head, Vec::new(), false)),
+        Ok(Some(head)) => Some(Reply::new(head, &[], false)),
         _ => None,
     };
     let refused = reply.as_ref().is_none_or(|reply| (400..=501).contains(&reply.status));

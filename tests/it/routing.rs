@@ -58,12 +58,12 @@ async fn a_weight_of_0_is_a_last_resort() {
 
 #[tokio::test]
 async fn a_model_that_cannot_be_served_falls_back_in_order() {
-    let models = r#"
+    let models = r"
 models:
   - { name: big, targets: [{ provider: one, model: big-1 }], fallback: [medium, small] }
   - { name: medium, aliases: [mid], targets: [{ provider: one, model: medium-1 }] }
   - { name: small, targets: [{ provider: two, model: small-2 }] }
-"#;
+";
     let (a, _b, gateway) = two(models).await;
     a.behave(|call| match call.json()["model"].as_str() {
         Some("medium-1") => Answer::chat("one"),

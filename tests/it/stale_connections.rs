@@ -40,7 +40,7 @@ async fn a_connection_that_dies_under_a_second_call_is_replaced() {
         assert!(upstream.count() > 20, "no connection was used twice: nothing was tested");
         assert_eq!(gateway.health_of(&upstream).await, "healthy", "{ending:?}");
         let broken = r#"forebay_upstream_attempts_total{provider="p",outcome="broken"}"#;
-        gateway.counts(broken, 0.0).await;
+        gateway.counts(broken, 0).await;
     }
 }
 

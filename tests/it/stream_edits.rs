@@ -5,16 +5,14 @@ use serde_json::{Value, json};
 use crate::support::answer::{Answer, DONE, content, delta};
 use crate::support::client::Reply;
 use crate::support::gateway::{self, Gateway};
-use crate::support::upstream;
+use crate::support::upstream::{self, Upstream};
 
-async fn editing(answer: Answer, response: &str) -> Gateway {
+async fn editing(answer: Answer, response: &str) -> (Upstream, Gateway) {
     let upstream = upstream::always(answer).await;
     let yaml =
         gateway::FRONT.replace("provider: p }]", &format!("provider: p }}], response: {response}"));
     let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
-    // Lives as long as the process of this test.
-    std::mem::forget(upstream);
-    gateway
+    (upstream, gateway)
 }
 
 /// The content and the reasoning of a stream, whatever member the latter is in.
@@ -62,7 +60,7 @@ fn reasoned() -> Vec<String> {
 async fn a_prefix_stands_before_the_first_content_once() {
     for size in SIZES {
         let events = [content(""), content("Hello"), content(" there"), DONE.to_owned()];
-        let gateway = editing(cut(&events, size), r#"{ prefix: "<think>\n" }"#).await;
+        let (_upstream, gateway) = editing(cut(&events, size), r#"{ prefix: "<think>\n" }"#).await;
         let reply = gateway.client().stream("hi").await.rest().await.ok();
         assert_eq!(reply.streamed(), "<think>\nHello there", "in pieces of {size}: {reply:?}");
         assert!(reply.text().ends_with(DONE), "{reply:?}");
@@ -71,7 +69,7 @@ async fn a_prefix_stands_before_the_first_content_once() {
 
 #[tokio::test]
 async fn a_prefix_stands_in_a_whole_answer_too() {
-    let gateway = editing(Answer::chat("Hello"), r#"{ prefix: "<think>\n" }"#).await;
+    let (_upstream, gateway) = editing(Answer::chat("Hello"), r#"{ prefix: "<think>\n" }"#).await;
     let reply = gateway.client().chat("hi").await.ok();
     assert_eq!(reply.said(), "<think>\nHello");
     assert_eq!(reply.json()["usage"]["prompt_tokens"], 7, "{reply:?}");
@@ -84,7 +82,7 @@ async fn a_prefix_stands_in_a_whole_answer_too() {
 async fn thinking_is_stripped_however_it_is_told() {
     for events in [tagged(), reasoned()] {
         for size in SIZES {
-            let gateway = editing(cut(&events, size), "{ thinking: strip }").await;
+            let (_upstream, gateway) = editing(cut(&events, size), "{ thinking: strip }").await;
             let reply = gateway.client().stream("hi").await.rest().await.ok();
             let (text, reasoning, reasoning_content) = parts(&reply);
             assert_eq!(text.trim_start(), "The end.", "in pieces of {size}: {reply:?}");
@@ -99,13 +97,14 @@ async fn thinking_is_stripped_however_it_is_told() {
 async fn thinking_is_told_in_the_member_that_is_asked_for() {
     for events in [tagged(), reasoned()] {
         for size in SIZES {
-            let gateway = editing(cut(&events, size), "{ thinking: reasoning }").await;
+            let (_upstream, gateway) = editing(cut(&events, size), "{ thinking: reasoning }").await;
             let reply = gateway.client().stream("hi").await.rest().await.ok();
             let (text, reasoning, other) = parts(&reply);
             assert_eq!(text.trim_start(), "The end.", "in pieces of {size}: {reply:?}");
             assert_eq!((reasoning.trim(), other.as_str()), ("I see", ""), "{reply:?}");
 
-            let gateway = editing(cut(&events, size), "{ thinking: reasoning_content }").await;
+            let (_upstream, gateway) =
+                editing(cut(&events, size), "{ thinking: reasoning_content }").await;
             let reply = gateway.client().stream("hi").await.rest().await.ok();
             let (text, other, reasoning) = parts(&reply);
             assert_eq!(text.trim_start(), "The end.", "in pieces of {size}: {reply:?}");
@@ -118,7 +117,7 @@ async fn thinking_is_told_in_the_member_that_is_asked_for() {
 async fn thinking_is_told_between_tags() {
     for events in [tagged(), reasoned()] {
         for size in SIZES {
-            let gateway = editing(cut(&events, size), "{ thinking: tag }").await;
+            let (_upstream, gateway) = editing(cut(&events, size), "{ thinking: tag }").await;
             let reply = gateway.client().stream("hi").await.rest().await.ok();
             let (text, reasoning, reasoning_content) = parts(&reply);
             let plain: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -132,9 +131,9 @@ async fn thinking_is_told_between_tags() {
 #[tokio::test]
 async fn a_whole_answer_is_edited_the_same_way() {
     let tagged = Answer::chat("<think>I see</think>\n\nThe end.");
-    let gateway = editing(tagged.clone(), "{ thinking: strip }").await;
+    let (_upstream, gateway) = editing(tagged.clone(), "{ thinking: strip }").await;
     assert_eq!(gateway.client().chat("hi").await.said().trim(), "The end.");
-    let gateway = editing(tagged, "{ thinking: reasoning_content }").await;
+    let (_upstream, gateway) = editing(tagged, "{ thinking: reasoning_content }").await;
     let message = gateway.client().chat("hi").await.ok().json()["choices"][0]["message"].clone();
     assert_eq!(message["content"].as_str().unwrap().trim(), "The end.", "{message}");
     assert_eq!(message["reasoning_content"].as_str().unwrap().trim(), "I see", "{message}");
@@ -143,17 +142,19 @@ async fn a_whole_answer_is_edited_the_same_way() {
 #[tokio::test]
 async fn what_no_edit_is_about_keeps_its_bytes() {
     let event = "data: {\"id\": \"x\", \"n\":1e2,\"choices\" : [ {\"delta\":{\"content\":\"a\"},\"index\":0} ] }\n\n";
-    let gateway = editing(Answer::events([event, DONE]), "{ thinking: passthrough }").await;
+    let (_upstream, gateway) =
+        editing(Answer::events([event, DONE]), "{ thinking: passthrough }").await;
     let reply = gateway.client().stream("hi").await.rest().await.ok();
     assert_eq!(reply.text(), [event, DONE].concat());
-    let gateway = editing(Answer::events([event, DONE]), "{ prefix: \"p\" }").await;
+    let (_upstream, gateway) = editing(Answer::events([event, DONE]), "{ prefix: \"p\" }").await;
     let reply = gateway.client().stream("hi").await.rest().await.ok();
     assert_eq!(reply.text(), [event, DONE].concat().replace("\"a\"", "\"pa\""));
 }
 
 #[tokio::test]
 async fn a_failure_is_told_even_where_answers_are_edited() {
-    let gateway = editing(Answer::error(400, "Too long."), "{ prefix: p, thinking: strip }").await;
+    let (_upstream, gateway) =
+        editing(Answer::error(400, "Too long."), "{ prefix: p, thinking: strip }").await;
     let reply = gateway.client().chat("hi").await;
     assert_eq!((reply.status, &reply.json()["error"]["message"]), (400, &json!("Too long.")));
 }

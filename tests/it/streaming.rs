@@ -154,6 +154,6 @@ async fn the_time_to_the_first_token_and_between_tokens_is_measured() {
     gateway.client().stream("hi").await.rest().await.ok();
     let count = |name: &str| format!(r#"{name}_count{{model="m",provider="p"}}"#);
     let first = count("forebay_time_to_first_token_seconds");
-    gateway.counts(&first, 1.0).await;
-    gateway.counts(&count("forebay_inter_token_seconds"), 1.0).await;
+    gateway.counts(&first, 1).await;
+    gateway.counts(&count("forebay_inter_token_seconds"), 1).await;
 }

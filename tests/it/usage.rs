@@ -21,7 +21,7 @@ async fn telling() -> (Upstream, Gateway) {
     (upstream, gateway)
 }
 
-async fn counts(gateway: &Gateway, prompt: f64, completion: f64) {
+async fn counts(gateway: &Gateway, prompt: u64, completion: u64) {
     let metric =
         |kind: &str| format!(r#"forebay_tokens_total{{model="m",provider="p",type="{kind}"}}"#);
     gateway.counts(&metric("prompt"), prompt).await;
@@ -45,7 +45,7 @@ async fn a_caller_who_did_not_ask_sees_no_usage_and_it_is_counted() {
         assert_eq!(reply.text(), expected, "{body}");
         assert_eq!(upstream.calls()[index].json()["stream_options"], rest, "{body}");
     }
-    counts(&gateway, 33.0, 15.0).await;
+    counts(&gateway, 33, 15).await;
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn a_caller_who_asked_gets_it_and_its_request_is_untouched() {
     let expected = [content("one"), content(" two"), usage_event(), DONE.to_owned()].concat();
     assert_eq!(reply.text(), expected);
     assert_eq!(upstream.call().text(), body);
-    counts(&gateway, 11.0, 5.0).await;
+    counts(&gateway, 11, 5).await;
 }
 
 #[tokio::test]
@@ -66,7 +66,7 @@ async fn nothing_is_asked_for_where_nothing_streams() {
     let body = r#"{"model":"m","stream":false}"#;
     gateway.client().post(CHAT, body).send().await.ok();
     assert_eq!(upstream.call().text(), body);
-    counts(&gateway, 7.0, 3.0).await;
+    counts(&gateway, 7, 3).await;
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn usage_that_comes_with_a_choice_is_not_withheld() {
     upstream.behave(move |_| Answer::events(events.clone()));
     let reply = gateway.client().post(CHAT, r#"{"model":"m","stream":true}"#).send().await.ok();
     assert_eq!(reply.text(), whole);
-    counts(&gateway, 4.0, 1.0).await;
+    counts(&gateway, 4, 1).await;
 }
 
 #[tokio::test]
@@ -110,11 +110,11 @@ async fn cached_and_reasoning_tokens_are_counted_apart() {
         )
     });
     gateway.client().post(CHAT, r#"{"model":"m"}"#).send().await.ok();
-    counts(&gateway, 100.0, 50.0).await;
+    counts(&gateway, 100, 50).await;
     let metric =
         |kind: &str| format!(r#"forebay_tokens_total{{model="m",provider="p",type="{kind}"}}"#);
-    gateway.counts(&metric("cached"), 64.0).await;
-    gateway.counts(&metric("reasoning"), 30.0).await;
+    gateway.counts(&metric("cached"), 64).await;
+    gateway.counts(&metric("reasoning"), 30).await;
 }
 
 #[tokio::test]
@@ -123,6 +123,6 @@ async fn an_attempt_that_failed_costs_no_tokens() {
     upstream.behave(|_| Answer::error(503, "in trouble"));
     gateway.client().post(CHAT, r#"{"model":"m"}"#).send().await.refused(503, "upstream_error");
     let requests = r#"forebay_requests_total{endpoint="/v1/chat/completions",model="m",provider="p",status="503"}"#;
-    gateway.counts(requests, 1.0).await;
+    gateway.counts(requests, 1).await;
     assert!(!gateway.metrics().await.contains("forebay_tokens_total{"));
 }

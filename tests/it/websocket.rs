@@ -47,7 +47,8 @@ async fn frames_pass_both_ways_to_the_models_provider() {
     let head = connection.head().await;
     assert_eq!(head.word(1), "101", "{head:?}");
     assert_eq!(head.get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head:?}");
-    for frame in [b"\x81\x05Hello".as_slice(), &[0x82; 100_000], b"\x88\x00"] {
+    let long = vec![0x82; 100_000];
+    for frame in [b"\x81\x05Hello".as_slice(), &long, b"\x88\x00"] {
         connection.send(frame).await;
         while connection.wire.buffer.len() < frame.len() {
             let read = within("an echo", connection.wire.fill()).await.unwrap();

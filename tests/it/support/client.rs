@@ -1,6 +1,5 @@
 //! A client in control of every byte, and conveniences for those who need none.
 
-use std::io;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
@@ -40,8 +39,6 @@ pub struct Reply {
     pub status: u16,
     pub head: Head,
     pub body: Bytes,
-    /// The body as it came: one for each chunk, or read.
-    pub pieces: Vec<Bytes>,
     /// It ended as its head promised, and was not cut.
     pub whole: bool,
 }
@@ -144,16 +141,16 @@ impl Request {
     pub fn head(&self) -> String {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-            head.push_str(&format!("host: {}\r\n", self.client.address));
+            head.extend(["host: ", &self.client.address.to_string(), "\r\n"]);
         }
         for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
         let given = self.headers.iter().any(|(name, _)| name == "content-length");
         match self.chunked {
             Some(_) => head.push_str("transfer-encoding: chunked\r\n"),
             None if given || (self.body.is_empty() && self.method != "POST") => {}
-            None => head.push_str(&format!("content-length: {}\r\n", self.body.len())),
+            None => head.extend(["content-length: ", &self.body.len().to_string(), "\r\n"]),
         }
         head + "\r\n"
     }
@@ -241,12 +238,7 @@ impl Connection {
                 Err(_) => break false,
             }
         };
-        Reply::new(head, pieces, ended)
-    }
-
-    /// Whether the server has closed the connection; waits for it to.
-    pub async fn ends(&mut self) -> io::Result<usize> {
-        within("the connection's end", self.wire.fill()).await
+        Reply::new(head, &pieces, ended)
     }
 }
 
@@ -312,19 +304,16 @@ impl Incoming {
         while let Some(piece) = self.piece().await {
             pieces.push(piece);
         }
-        Reply::new(self.head, pieces, self.whole == Some(true))
+        Reply::new(self.head, &pieces, self.whole == Some(true))
     }
-
-    /// Hangs up in the middle.
-    pub fn hang_up(self) {}
 }
 
 // === impl Reply ===
 
 impl Reply {
-    pub fn new(head: Head, pieces: Vec<Bytes>, whole: bool) -> Self {
+    pub fn new(head: Head, pieces: &[Bytes], whole: bool) -> Self {
         let status = status(&head);
-        Self { status, head, body: pieces.concat().into(), pieces, whole }
+        Self { status, head, body: pieces.concat().into(), whole }
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -130,8 +130,9 @@ impl Plan {
         let mut yaml = self.yaml.replace("@dir", dir);
         if !yaml.contains("listen:") {
             let (data, admin) = (self.port.address(), self.admin.address());
-            yaml.push_str(&format!("\nlisten: [{{ address: \"{data}\" }}]"));
-            yaml.push_str(&format!("\nadmin: {{ listen: \"{admin}\", key: {ADMIN_KEY} }}\n"));
+            let listen = format!("\nlisten: [{{ address: \"{data}\" }}]");
+            let admin = format!("\nadmin: {{ listen: \"{admin}\", key: {ADMIN_KEY} }}\n");
+            yaml.extend([listen, admin]);
         }
         if !yaml.contains("threads:") {
             yaml.push_str("\nthreads: 2\n");
@@ -156,14 +157,18 @@ impl Plan {
 
 impl Gateway {
     async fn ready(&mut self) {
-        let address = self.address;
-        eventually("the gateway serves", async || {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the gateway ended: {status}\n{}", self.log());
-            }
-            std::net::TcpStream::connect(address).ok()
-        })
-        .await;
+        let config = std::fs::read_to_string(self.dir.path().join("forebay.yaml"));
+        let operated = config.is_ok_and(|yaml| yaml.contains("admin:"));
+        let addresses = [self.address].into_iter().chain(operated.then_some(self.admin));
+        for address in addresses {
+            eventually("the gateway serves", async || {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    panic!("the gateway ended: {status}\n{}", self.log());
+                }
+                std::net::TcpStream::connect(address).ok()
+            })
+            .await;
+        }
     }
 
     pub fn client(&self) -> Client {
@@ -184,19 +189,17 @@ impl Gateway {
         self.operator().get("/metrics").await.ok().text()
     }
 
-    /// The value of a metric, its labels as they are written; 0 when it is not there.
-    pub async fn metric(&self, name: &str) -> f64 {
-        let text = self.metrics().await;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().unwrap())
-    }
-
-    /// Waits for a metric to have this value: a request is booked after its last byte is out.
-    pub async fn counts(&self, name: &str, value: f64) {
+    /// Waits for a metric, its labels as they are written, to have this value; what is not there
+    /// is 0. A request is booked after its last byte is out.
+    pub async fn counts(&self, name: &str, value: u64) {
         let deadline = Instant::now() + PATIENCE;
-        while self.metric(name).await != value {
-            let late = Instant::now() > deadline;
-            assert!(!late, "{name} is never {value}:\n{}", self.metrics().await);
+        loop {
+            let text = self.metrics().await;
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            if line.unwrap_or("0") == value.to_string() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{name} is never {value}:\n{text}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -214,10 +217,6 @@ impl Gateway {
         let mut replicas = providers.flat_map(|one| one["replicas"].as_array().unwrap());
         let replica = replicas.find(|one| one["address"] == *address);
         replica.unwrap_or_else(|| panic!("{health}"))["health"].as_str().unwrap().to_owned()
-    }
-
-    pub fn process(&self) -> u32 {
-        self.child.id()
     }
 
     /// The most memory it ever held, in KiB.

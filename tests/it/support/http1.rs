@@ -94,7 +94,9 @@ impl<T: Io> Wire<T> {
                     let size = u64::from_str_radix(size.split(';').next().unwrap().trim(), 16);
                     *left = size.map_err(io::Error::other)?;
                     if *left == 0 {
-                        while self.line().await?.ok_or_else(|| cut("within trailers"))? != "" {}
+                        while !self.line().await?.ok_or_else(|| cut("within trailers"))?.is_empty()
+                        {
+                        }
                         *framing = Framing::Length(0);
                         return Ok(None);
                     }

@@ -17,10 +17,8 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What `future` comes to; panics with `what` when that takes too long.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(done) => done,
-        Err(_) => panic!("{what}: nothing within {PATIENCE:?}"),
-    }
+    let done = tokio::time::timeout(PATIENCE, future).await;
+    done.unwrap_or_else(|_| panic!("{what}: nothing within {PATIENCE:?}"))
 }
 
 /// Waits for `found` to find something.

@@ -28,7 +28,6 @@ struct Shared {
     calls: Mutex<Vec<Arc<Call>>>,
     connections: AtomicUsize,
     healthy: AtomicBool,
-    checks: AtomicUsize,
     models: Mutex<String>,
 }
 
@@ -52,7 +51,6 @@ pub async fn with(behaviour: impl Fn(&Call) -> Answer + Send + Sync + 'static) -
         calls: Mutex::default(),
         connections: AtomicUsize::new(0),
         healthy: AtomicBool::new(true),
-        checks: AtomicUsize::new(0),
         models: Mutex::new(r#"{"object":"list","data":[]}"#.to_owned()),
     });
     let address = listener.local_addr().unwrap();
@@ -105,11 +103,6 @@ impl Upstream {
 
     pub fn set_healthy(&self, healthy: bool) {
         self.shared.healthy.store(healthy, SeqCst);
-    }
-
-    /// Health checks so far.
-    pub fn checks(&self) -> usize {
-        self.shared.checks.load(SeqCst)
     }
 
     /// Connections so far.
@@ -240,7 +233,6 @@ async fn exchange(
 fn own_answer(head: &Head, shared: &Shared) -> Option<Answer> {
     match (head.word(0), head.word(1)) {
         ("GET", "/health") => {
-            shared.checks.fetch_add(1, SeqCst);
             let healthy = shared.healthy.load(SeqCst);
             Some(Answer::new(if healthy { 200 } else { 503 }, "text/plain", ""))
         }
@@ -271,11 +263,13 @@ async fn write(
     }
     let mut head = format!("HTTP/1.1 {} Scripted\r\n", answer.status);
     for (name, value) in &answer.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        head.extend([name, ": ", value, "\r\n"]);
     }
     match &answer.body {
         _ if answer.status == 101 => head.push_str("\r\n"),
-        Body::Whole(body) => head.push_str(&format!("content-length: {}\r\n\r\n", body.len())),
+        Body::Whole(body) => {
+            head.extend(["content-length: ", &body.len().to_string(), "\r\n\r\n"]);
+        }
         _ => head.push_str("transfer-encoding: chunked\r\n\r\n"),
     }
     if let (Body::Whole(body), true) = (&answer.body, answer.status != 101) {
