@@ -1,7 +1,5 @@
 //! The way in: who asks, for what, with which body, and where it may go.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use pingora::ErrorType;
@@ -140,6 +138,9 @@ async fn by_model(
 
 /// The targets of a model, if the caller may use it.
 fn plan(ctx: &mut Context, name: &str) -> Result<(), Refusal> {
+    if name.chars().any(char::is_control) {
+        return Err(Refusal::wrong_type("model", "a name without control characters"));
+    }
     let snapshot = ctx.snapshot.clone();
     let found = snapshot.models.find(name);
     let Some((model, bare)) = found else { return Err(Refusal::model_not_found(name)) };
@@ -166,19 +167,20 @@ async fn by_default(session: &mut Session, ctx: &mut Context, call: Call) -> Res
     if session.is_body_empty() {
         return Ok(());
     }
-    if is_json(&session.req_header().headers) {
-        let (bytes, members) = read_json(session, ctx).await?;
-        let allowed = |name: &str| ctx.principal.as_ref().is_some_and(|who| who.may_use(name));
-        if let Some(model) = members.string(&bytes, "model")?.filter(|model| !allowed(model)) {
-            return Err(Refusal::model_not_allowed(&model));
-        }
-        ctx.asked.stream = members.boolean(&bytes, "stream")?.unwrap_or(false);
-        ctx.body = Body::Json { bytes, members };
-    } else {
+    if is_form(&session.req_header().headers) {
         refuse_too_long(length, ctx.snapshot.config.limits.upload)?;
         accept_body(session).await?;
         ctx.body = Body::Parts { parts: vec![Part::Live], length, model: None };
+        return Ok(());
     }
+    // Everything else is JSON, whatever its content type says: servers read it as JSON all the same.
+    let (bytes, members) = read_json(session, ctx).await?;
+    let allowed = |name: &str| ctx.principal.as_ref().is_some_and(|who| who.may_use(name));
+    if let Some(model) = members.string(&bytes, "model")?.filter(|model| !allowed(model)) {
+        return Err(Refusal::model_not_allowed(&model));
+    }
+    ctx.asked.stream = members.boolean(&bytes, "stream")?.unwrap_or(false);
+    ctx.body = Body::Json { bytes, members };
     Ok(())
 }
 
@@ -218,18 +220,18 @@ async fn read_json(session: &mut Session, ctx: &Context) -> Result<(Bytes, Membe
     let length = content_length(headers);
     refuse_too_long(length, limits.body)?;
     accept_body(session).await?;
-    let deadline = ctx.snapshot.config.timeouts.request_body;
-    let bytes = within(deadline, read_whole(session, length, limits.body)).await?;
+    let bytes = read_whole(session, ctx, length).await?;
     let members = json::scan(&bytes)?;
     Ok((bytes, members))
 }
 
 async fn read_whole(
     session: &mut Session,
+    ctx: &Context,
     length: Option<u64>,
-    limit: u64,
 ) -> Result<Bytes, Refusal> {
-    let Some(first) = read_chunk(session).await? else { return Ok(Bytes::new()) };
+    let limit = ctx.snapshot.config.limits.body;
+    let Some(first) = read_chunk(session, ctx).await? else { return Ok(Bytes::new()) };
     // Most bodies arrive in one read, and then are not copied at all.
     if length == Some(first.len() as u64) {
         return Ok(first);
@@ -238,7 +240,7 @@ async fn read_whole(
     let mut whole = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(0));
     whole.extend_from_slice(&first);
     while whole.len() as u64 <= limit {
-        let Some(chunk) = read_chunk(session).await? else { return Ok(whole.freeze()) };
+        let Some(chunk) = read_chunk(session, ctx).await? else { return Ok(whole.freeze()) };
         whole.extend_from_slice(&chunk);
     }
     Err(Refusal::too_large(limit))
@@ -257,11 +259,10 @@ async fn read_form(
     let length = content_length(headers);
     refuse_too_long(length, limit)?;
     accept_body(session).await?;
-    let deadline = ctx.snapshot.config.timeouts.request_body;
     let mut head: Vec<Part> = Vec::new();
     let mut read = 0;
     while read < FORM_HEAD {
-        let Some(chunk) = within(deadline, read_chunk(session)).await? else {
+        let Some(chunk) = read_chunk(session, ctx).await? else {
             return Err(Refusal::no_model());
         };
         let found = scanner.push(&chunk)?;
@@ -288,7 +289,6 @@ async fn spool_form(
     head: Vec<Part>,
 ) -> Result<(String, Option<Scanner>), Refusal> {
     let limit = ctx.snapshot.config.limits.upload;
-    let deadline = ctx.snapshot.config.timeouts.request_body;
     let mut spool = Spool::create().await.map_err(|error| spool_failed(&error))?;
     for part in &head {
         if let Part::Bytes(bytes) = part {
@@ -296,7 +296,7 @@ async fn spool_form(
         }
     }
     let mut model = None;
-    while let Some(chunk) = within(deadline, read_chunk(session)).await? {
+    while let Some(chunk) = read_chunk(session, ctx).await? {
         // To the end: a second model is refused wherever it stands.
         match scanner.push(&chunk)? {
             Found::Model { value, span } => model = Some((value, span)),
@@ -329,21 +329,17 @@ async fn accept_body(session: &mut Session) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn read_chunk(session: &mut Session) -> Result<Option<Bytes>, Refusal> {
-    let read = session.downstream_session.read_request_body().await;
+/// The next piece of the body; it may take `timeouts.request_body` to arrive.
+async fn read_chunk(session: &mut Session, ctx: &Context) -> Result<Option<Bytes>, Refusal> {
+    let deadline = ctx.snapshot.config.timeouts.request_body;
+    let read = session.downstream_session.read_request_body();
+    let read = tokio::time::timeout(deadline, read).await.map_err(|_| Refusal::body_too_slow())?;
     read.map_err(|error| match error.etype {
         ErrorType::ReadTimedout => Refusal::body_too_slow(),
         // Pingora's own name for a body whose chunks are none.
         ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd") => Refusal::bad_framing(),
         _ => Refusal::client_gone(),
     })
-}
-
-async fn within<T>(
-    deadline: Duration,
-    read: impl Future<Output = Result<T, Refusal>>,
-) -> Result<T, Refusal> {
-    tokio::time::timeout(deadline, read).await.map_err(|_| Refusal::body_too_slow())?
 }
 
 fn refuse_too_long(length: Option<u64>, limit: u64) -> Result<(), Refusal> {
@@ -360,10 +356,6 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 
 fn is_form(headers: &HeaderMap) -> bool {
     content_type(headers).is_some_and(|kind| kind.starts_with("multipart/"))
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    content_type(headers).is_some_and(|kind| kind.starts_with("application/json"))
 }
 
 fn content_type(headers: &HeaderMap) -> Option<String> {

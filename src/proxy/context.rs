@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use pingora::http::ResponseHeader;
 use prometheus::IntGauge;
 
@@ -185,7 +186,11 @@ pub fn mark(ctx: &Context, head: &mut ResponseHeader) -> pingora::Result<()> {
     if let Some(attempt) = &ctx.course.current {
         head.insert_header("x-forebay-provider", attempt.upstream.provider.name.as_str())?;
         if let Some(leg) = &attempt.leg {
-            head.insert_header("x-forebay-model", leg.upstream_model())?;
+            // Letters beyond ASCII may stand in a header, and some names have them.
+            let model = HeaderValue::from_bytes(leg.upstream_model().as_bytes());
+            if let Ok(model) = model {
+                head.insert_header("x-forebay-model", model)?;
+            }
         }
         head.insert_header("x-forebay-attempts", ctx.course.attempts)?;
     }

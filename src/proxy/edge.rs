@@ -5,6 +5,8 @@
 //! requests from the same bytes (request smuggling), so the raw head is looked at.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use http::{HeaderMap, Version};
 use ipnet::IpNet;
@@ -12,6 +14,17 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::refusal::Refusal;
+
+tokio::task_local! {
+    /// Heads read on the connection that this task serves.
+    pub static HEADS: Arc<AtomicU32>;
+}
+
+/// Notes that a head is read.
+pub fn note_head() {
+    // An HTTP/2 stream has a task of its own, and nobody waits for its head.
+    let _alone = HEADS.try_with(|heads| heads.fetch_add(1, Relaxed));
+}
 
 /// Refuses a head that two readers could read differently, or that is too long (`limit` in bytes).
 pub fn check(session: &Session, limit: u64) -> Result<(), Refusal> {

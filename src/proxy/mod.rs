@@ -33,6 +33,7 @@ use tokio::sync::watch;
 
 use self::admit::Admitted;
 pub use self::context::Context;
+pub use self::edge::HEADS;
 use self::refusal::Refusal;
 use crate::access::Owners;
 use crate::snapshot::Snapshot;
@@ -58,7 +59,9 @@ pub struct Gateway {
 impl ProxyHttp for Gateway {
     type CTX = Context;
 
+    /// Pingora calls this once a request's head is read.
     fn new_ctx(&self) -> Context {
+        edge::note_head();
         Context::new(self.snapshot.load_full())
     }
 

@@ -21,12 +21,24 @@ use crate::telemetry::Metrics;
 const ANOTHER_ATTEMPT: ErrorType = ErrorType::Custom("AnotherAttempt");
 
 /// Headers of a provider that are not the client's business.
-const NOT_RETURNED: [&str; 9] = [
+const NOT_RETURNED: [&str; 19] = [
+    // What a page may read here is said by `cors`.
+    "access-control-allow-credentials",
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "access-control-max-age",
     "alt-svc",
     "cf-cache-status",
     "cf-ray",
     "openai-organization",
     "openai-project",
+    // Between the provider and us (RFC 9110 §7.6.1); a proxy's own words among them.
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "trailer",
     "server",
     "set-cookie",
     "strict-transport-security",
@@ -168,6 +180,9 @@ pub fn write_head(ctx: &mut Context, head: &mut ResponseHeader) -> Result<()> {
     }
     for name in NOT_RETURNED {
         head.remove_header(name);
+    }
+    if head.status.as_u16() != 101 {
+        head.remove_header(&header::UPGRADE);
     }
     if let (Stage::Failure { .. }, Some(pause)) =
         (&ctx.stage, ctx.refusal.as_ref().and_then(|refusal| refusal.retry_after))

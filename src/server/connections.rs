@@ -10,6 +10,7 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use prometheus::IntGauge;
 
+use super::heads;
 use crate::config::Limits;
 
 /// An app with a bound on its connections, overall and per address.
@@ -54,7 +55,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Bounded<A> {
         let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet());
         // Closed without a word: to say one would take the resources that are short.
         let _ticket = Ticket::take(&self.open, peer.map(|peer| peer.ip().to_canonical()))?;
-        self.app.process_new(session, shutdown).await
+        heads::counted(self.app.process_new(session, shutdown)).await
     }
 
     async fn cleanup(&self) {

@@ -3,6 +3,7 @@
 mod background;
 mod connections;
 mod drain;
+mod heads;
 mod listen;
 mod settings;
 
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use self::background::Balance;
 use self::connections::Bounded;
 use self::drain::Drain;
+use self::heads::Punctual;
 use crate::admin;
 use crate::config::Config;
 use crate::mock;
@@ -82,7 +84,8 @@ pub fn run(config: Config, options: Options) -> Result<std::convert::Infallible,
     http.h2c = true;
     http.h2_idle_timeout = Some(config.config.timeouts.client_idle);
     proxy.server_options = Some(http);
-    let app = Bounded::new(proxy, metrics.connections.clone(), &config.config.limits);
+    let app = Punctual::new(proxy, &config.config.timeouts);
+    let app = Bounded::new(app, metrics.connections.clone(), &config.config.limits);
     let mut data = Service::new("data plane".to_owned(), app);
     for given in &config.config.listen {
         data.add_listener(listen::listener(given)?);

@@ -91,7 +91,7 @@ fn openai_type(status: u16, code: &str) -> &'static str {
         // The kind of limit is the type: requests or tokens.
         429 => "requests",
         503 | 529 => "service_unavailable_error",
-        408 | 500.. => "server_error",
+        500.. => "server_error",
         _ => "invalid_request_error",
     }
 }
