@@ -329,10 +329,18 @@ async fn accept_body(session: &mut Session) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The next piece of the body; it may take `timeouts.request_body` to arrive.
+/// The next piece of the body; it may take `timeouts.request_body` to arrive. HTTP/2 has empty
+/// pieces, which are none.
 async fn read_chunk(session: &mut Session, ctx: &Context) -> Result<Option<Bytes>, Refusal> {
     let deadline = ctx.snapshot.config.timeouts.request_body;
-    let read = session.downstream_session.read_request_body();
+    let read = async {
+        loop {
+            let read = session.downstream_session.read_request_body().await;
+            if !matches!(&read, Ok(Some(bytes)) if bytes.is_empty()) {
+                return read;
+            }
+        }
+    };
     let read = tokio::time::timeout(deadline, read).await.map_err(|_| Refusal::body_too_slow())?;
     read.map_err(|error| match error.etype {
         ErrorType::ReadTimedout => Refusal::body_too_slow(),

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use http::{HeaderMap, Version};
 use ipnet::IpNet;
@@ -16,14 +16,22 @@ use pingora::proxy::Session;
 use super::refusal::Refusal;
 
 tokio::task_local! {
-    /// Heads read on the connection that this task serves.
-    pub static HEADS: Arc<AtomicU32>;
+    /// The connection that this task serves. Streams of HTTP/2 have tasks of their own, without it.
+    pub static CONNECTION: Arc<Connection>;
+}
+
+/// How far a client's connection has come.
+#[derive(Debug, Default)]
+pub struct Connection {
+    /// Its protocol is known.
+    pub begun: AtomicBool,
+    /// Heads of requests that were read.
+    pub heads: AtomicU32,
 }
 
 /// Notes that a head is read.
 pub fn note_head() {
-    // An HTTP/2 stream has a task of its own, and nobody waits for its head.
-    let _alone = HEADS.try_with(|heads| heads.fetch_add(1, Relaxed));
+    let _alone = CONNECTION.try_with(|connection| connection.heads.fetch_add(1, Relaxed));
 }
 
 /// Refuses a head that two readers could read differently, or that is too long (`limit` in bytes).

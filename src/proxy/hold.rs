@@ -238,10 +238,17 @@ impl HeldSession {
     }
 
     async fn next_live(&mut self) -> Result<Option<Bytes>> {
-        let read = self.real.read_body_or_idle(false).await?;
-        self.note(|progress| progress.spent = true);
-        self.live.watch(read.as_deref().unwrap_or_default())?;
-        Ok(read)
+        // An empty DATA frame of HTTP/2 is nothing; handed on, it would be the chunk that ends a
+        // chunked body.
+        while !self.real.is_body_done() {
+            let read = self.real.read_body_or_idle(false).await?;
+            self.note(|progress| progress.spent = true);
+            if let Some(bytes) = read.filter(|bytes| !bytes.is_empty()) {
+                self.live.watch(&bytes)?;
+                return Ok(Some(bytes));
+            }
+        }
+        Ok(None)
     }
 
     /// Waits for the client to leave, while time passes.

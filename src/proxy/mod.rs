@@ -33,7 +33,7 @@ use tokio::sync::watch;
 
 use self::admit::Admitted;
 pub use self::context::Context;
-pub use self::edge::HEADS;
+pub use self::edge::{CONNECTION, Connection};
 use self::refusal::Refusal;
 use crate::access::Owners;
 use crate::snapshot::Snapshot;

@@ -36,7 +36,8 @@ pub fn after_attempt(ctx: &mut Context, metrics: &Metrics, error: &Error, reused
     }
     let Some(failure) = blame(error) else {
         // The client's own doing, or its leaving.
-        let ours = [UPLOAD_TOO_LARGE, BAD_FORM, SHUTTING_DOWN].contains(&error.etype);
+        let ours = [UPLOAD_TOO_LARGE, BAD_FORM, SHUTTING_DOWN, ErrorType::ReadTimedout]
+            .contains(&error.etype);
         ctx.outcome.client_gone = error.esource == ErrorSource::Downstream && !ours;
         return false;
     };
@@ -135,6 +136,9 @@ fn explain(ctx: &Context, error: &Error) -> Refusal {
     }
     if error.etype == SHUTTING_DOWN {
         return Refusal::shutting_down();
+    }
+    if error.etype == ErrorType::ReadTimedout && error.esource == ErrorSource::Downstream {
+        return Refusal::body_too_slow();
     }
     match ctx.course.failure.or_else(|| blame(error)) {
         Some(Failure::Connect | Failure::Broken) => Refusal::upstream_unreachable(),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
@@ -11,12 +12,14 @@ use pingora::server::ShutdownWatch;
 use prometheus::IntGauge;
 
 use super::heads;
-use crate::config::Limits;
+use crate::config::{Limits, Timeouts};
 
 /// An app with a bound on its connections, overall and per address.
 pub struct Bounded<A> {
     app: Arc<A>,
     open: Arc<Open>,
+    /// How long a new connection may say nothing.
+    head: Duration,
 }
 
 struct Open {
@@ -33,14 +36,14 @@ struct Ticket {
 }
 
 impl<A> Bounded<A> {
-    pub fn new(app: A, gauge: IntGauge, limits: &Limits) -> Self {
+    pub fn new(app: A, gauge: IntGauge, limits: &Limits, timeouts: &Timeouts) -> Self {
         let open = Open {
             gauge,
             overall: limits.connections,
             per_address: limits.connections_per_ip,
             by_address: Mutex::default(),
         };
-        Self { app: Arc::new(app), open: Arc::new(open) }
+        Self { app: Arc::new(app), open: Arc::new(open), head: timeouts.request_header }
     }
 }
 
@@ -55,7 +58,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Bounded<A> {
         let peer = digest.as_ref().and_then(|digest| digest.peer_addr()?.as_inet());
         // Closed without a word: to say one would take the resources that are short.
         let _ticket = Ticket::take(&self.open, peer.map(|peer| peer.ip().to_canonical()))?;
-        heads::counted(self.app.process_new(session, shutdown)).await
+        heads::within(self.head, self.app.process_new(session, shutdown)).await
     }
 
     async fn cleanup(&self) {

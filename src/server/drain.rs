@@ -9,6 +9,7 @@ use log::{info, warn};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use prometheus::IntGauge;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// How often the requests under way are counted.
@@ -31,7 +32,7 @@ pub struct Drain {
 #[async_trait]
 impl BackgroundService for Drain {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        if shutdown.changed().await.is_err() || !*shutdown.borrow() {
+        if until_told(&mut shutdown).await.is_err() {
             return;
         }
         self.ready.store(false, Relaxed);
@@ -55,6 +56,19 @@ impl Drain {
         let mut look = tokio::time::interval(LOOK);
         while self.active.get() > 0 {
             look.tick().await;
+        }
+    }
+}
+
+/// Waits for the shutdown. A hang-up, which ends a process that does not listen for it, is none.
+async fn until_told(shutdown: &mut ShutdownWatch) -> Result<(), watch::error::RecvError> {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return shutdown.wait_for(|told| *told).await.map(drop);
+    };
+    loop {
+        tokio::select! {
+            told = shutdown.wait_for(|told| *told) => return told.map(drop),
+            _ = hangup.recv() => warn!("SIGHUP: this version does not reload its configuration"),
         }
     }
 }

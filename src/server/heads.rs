@@ -1,7 +1,7 @@
 //! A deadline for request heads. Pingora bounds each read, and a head may take as many as it has bytes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
 
 use crate::config::Timeouts;
-use crate::proxy::HEADS;
+use crate::proxy::{CONNECTION, Connection};
 
 /// An HTTP app whose connections are closed when a head does not arrive in time.
 pub struct Punctual<A> {
@@ -35,8 +35,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Punctual<A> {
     ) -> Option<ReusedHttpStream> {
         let serve = self.app.process_new_http(session, shutdown);
         // Streams of an HTTP/2 connection run in tasks of their own, with their heads read.
-        let Ok(heads) = HEADS.try_with(Arc::clone) else { return serve.await };
-        let before = heads.load(Relaxed);
+        let Ok(connection) = CONNECTION.try_with(Arc::clone) else { return serve.await };
+        connection.begun.store(true, Relaxed);
+        let before = connection.heads.load(Relaxed);
         // Between two requests a connection may be idle first.
         let allowed = if before == 0 { self.head } else { self.idle.saturating_add(self.head) };
         tokio::pin!(serve);
@@ -45,10 +46,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Punctual<A> {
             reused = &mut serve => return reused,
             () = tokio::time::sleep(allowed) => {}
         }
-        if heads.load(Relaxed) == before { None } else { serve.await }
+        if connection.heads.load(Relaxed) == before { None } else { serve.await }
     }
 
+    /// Pingora asks for these when a connection turns out to be HTTP/2.
     fn h2_options(&self) -> Option<H2Options> {
+        let _alone = CONNECTION.try_with(|connection| connection.begun.store(true, Relaxed));
         self.app.h2_options()
     }
 
@@ -61,7 +64,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Punctual<A> {
     }
 }
 
-/// Runs a connection with a count of the heads read on it.
-pub async fn counted<T>(connection: impl Future<Output = T>) -> T {
-    HEADS.scope(Arc::new(AtomicU32::new(0)), connection).await
+/// Serves a connection, unless it says nothing for `allowed`.
+pub async fn within<T>(allowed: Duration, serve: impl Future<Output = Option<T>>) -> Option<T> {
+    let connection = Arc::new(Connection::default());
+    let serve = CONNECTION.scope(Arc::clone(&connection), serve);
+    tokio::pin!(serve);
+    tokio::select! {
+        biased;
+        done = &mut serve => return done,
+        () = tokio::time::sleep(allowed) => {}
+    }
+    if connection.begun.load(Relaxed) { serve.await } else { None }
 }

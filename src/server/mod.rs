@@ -85,7 +85,12 @@ pub fn run(config: Config, options: Options) -> Result<std::convert::Infallible,
     http.h2_idle_timeout = Some(config.config.timeouts.client_idle);
     proxy.server_options = Some(http);
     let app = Punctual::new(proxy, &config.config.timeouts);
-    let app = Bounded::new(app, metrics.connections.clone(), &config.config.limits);
+    let app = Bounded::new(
+        app,
+        metrics.connections.clone(),
+        &config.config.limits,
+        &config.config.timeouts,
+    );
     let mut data = Service::new("data plane".to_owned(), app);
     for given in &config.config.listen {
         data.add_listener(listen::listener(given)?);

@@ -95,7 +95,7 @@ fn said(content: &str, reasoning: &str, reasoning_content: &str) -> [String; 3] 
 fn without_edits_a_chunk_of_whole_events_is_handed_on_as_it_is() {
     let mut editor = StreamEditor::new(StreamOptions::default());
     for event in recorded!("chat_stream_usage") {
-        let event = Bytes::from(event);
+        let event: Bytes = event;
         let mut out = Vec::new();
         editor.push(event.clone(), &mut out);
         let [same] = out.try_into().unwrap();
