@@ -159,7 +159,7 @@ impl Bench {
 
     async fn growth(&mut self, process: &Process, side: Side, streams: usize) -> f64 {
         // What the first requests allocate is not the streams'.
-        let mut load = self.load(process, Workload::Stream, side).await;
+        let mut load = self.load(process, Workload::Burst, side).await;
         self.round(&mut load, process, 200).await;
         tokio::time::sleep(SETTLED).await;
         let before = process.memory().now;

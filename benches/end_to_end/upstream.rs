@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::answers;
 
-/// Between two events of a stream that takes its time.
+/// Between two events of a steady stream.
 const PACE: Duration = Duration::from_millis(2);
 
 /// Every answer, ready to be written.
@@ -36,9 +36,10 @@ enum Wanted {
 /// When the events of a stream come.
 #[derive(Clone, Copy)]
 enum Pace {
-    /// As fast as they are taken.
-    Rushed,
+    /// One by one, each for itself: a proxy finds one at a time, however slow it is.
     Steady,
+    /// As fast as they are taken. A slow proxy finds several at once, and has less to do with each.
+    Burst,
     /// The first, and never another.
     Idle,
 }
@@ -84,7 +85,7 @@ async fn converse(mut stream: TcpStream, answers: &Answers) -> std::io::Result<(
 async fn write_events(stream: &mut TcpStream, events: &[Bytes], pace: Pace) -> std::io::Result<()> {
     for event in events {
         match pace {
-            Pace::Rushed | Pace::Idle => tokio::task::yield_now().await,
+            Pace::Burst | Pace::Idle => tokio::task::yield_now().await,
             Pace::Steady => tokio::time::sleep(PACE).await,
         }
         stream.write_all(event).await?;
@@ -141,10 +142,10 @@ fn wanted(head: &[u8], body: &[u8]) -> Wanted {
     }
     // By the client's name of the model or the provider's, whichever has come through.
     let named = |name: &str| has(&format!(r#""model":"{name}"#)) || has(&format!("bench/{name}"));
-    let pace = match (named("idle"), named("paced")) {
+    let pace = match (named("idle"), named("burst")) {
         (true, _) => Pace::Idle,
-        (_, true) => Pace::Steady,
-        (false, false) => Pace::Rushed,
+        (_, true) => Pace::Burst,
+        (false, false) => Pace::Steady,
     };
     Wanted::Stream { reasoning: named("think"), usage: has(r#""include_usage":true"#), pace }
 }

@@ -19,12 +19,12 @@ pub enum Workload {
     Chat,
     /// A long prompt, answered in one piece
     Prompt,
-    /// A stream whose events come as fast as they are taken
+    /// A stream whose events come one by one
     Stream,
     /// The same, with its thinking tagged and a prefix
     Tagged,
-    /// A stream whose events come one by one
-    Paced,
+    /// A stream whose events come as fast as they are taken
+    Burst,
     /// Memory, with many streams open and silent
     Idle,
 }
@@ -39,15 +39,15 @@ pub enum Side {
 impl Workload {
     /// Those whose processor time is measured.
     pub const TIMED: [Self; 5] =
-        [Self::Chat, Self::Prompt, Self::Stream, Self::Tagged, Self::Paced];
+        [Self::Chat, Self::Prompt, Self::Stream, Self::Tagged, Self::Burst];
 
     pub fn title(self) -> &'static str {
         match self {
             Self::Chat => "chat, 1 KB, plain answer",
             Self::Prompt => "chat, 256 KB, plain answer",
-            Self::Stream => "stream of 128 events, in a rush",
+            Self::Stream => "stream of 128 events, one by one",
             Self::Tagged => "… with `thinking: tag` and `prefix`",
-            Self::Paced => "stream of 128 events, one per 2 ms",
+            Self::Burst => "stream of 128 events, in a burst",
             Self::Idle => "an open, silent stream",
         }
     }
@@ -57,8 +57,8 @@ impl Workload {
         match self {
             Self::Chat => 20_000,
             Self::Prompt => 4000,
-            Self::Stream | Self::Tagged => 1600,
-            Self::Paced => 640,
+            Self::Stream | Self::Tagged => 640,
+            Self::Burst => 1600,
             Self::Idle => 1000,
         }
     }
@@ -66,14 +66,14 @@ impl Workload {
     /// Connections that ask at the same time. Streams that wait need more of them, or the machine
     /// would sleep most of the time, and waking it is what would be measured.
     pub fn connections(self) -> usize {
-        if self == Self::Paced { 64 } else { 16 }
+        if matches!(self, Self::Stream | Self::Tagged) { 64 } else { 16 }
     }
 
     /// Tokens that the upstream counts for one answer.
     pub fn tokens(self) -> usize {
         match self {
             Self::Chat | Self::Prompt => answers::PLAIN_TOKENS,
-            Self::Stream | Self::Tagged | Self::Paced | Self::Idle => answers::CHUNKS,
+            Self::Stream | Self::Tagged | Self::Burst | Self::Idle => answers::CHUNKS,
         }
     }
 
@@ -83,7 +83,7 @@ impl Workload {
             Self::Chat | Self::Stream => ("chat", 1 << 10),
             Self::Prompt => ("chat", 256 << 10),
             Self::Tagged => ("think", 1 << 10),
-            Self::Paced => ("paced", 1 << 10),
+            Self::Burst => ("burst", 1 << 10),
             Self::Idle => ("idle", 1 << 10),
         };
         let stream = !matches!(self, Self::Chat | Self::Prompt);
@@ -142,7 +142,7 @@ pub fn configuration(listen: &str, upstream: &str, threads: usize) -> String {
     let target =
         |name: &str| format!("[{{ provider: cluster, model: bench/{name}-70b-instruct }}]");
     let (chat, think) = (target("chat"), target("think"));
-    let (paced, idle) = (target("paced"), target("idle"));
+    let (burst, idle) = (target("burst"), target("idle"));
     format!(
         "version: 1
 threads: {threads}
@@ -157,7 +157,7 @@ providers:
     health_check: {{ type: http, path: /health }}
 models:
   - {{ name: chat, targets: {chat} }}
-  - {{ name: paced, targets: {paced} }}
+  - {{ name: burst, targets: {burst} }}
   - {{ name: idle, targets: {idle} }}
   - {{ name: think, targets: {think}, response: {{ thinking: tag, prefix: \"{PREFIX}\" }} }}
 limits: {{ connections_per_ip: 10000 }}

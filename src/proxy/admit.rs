@@ -6,8 +6,9 @@ use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
+use super::body::{Live, Part};
 use super::context::{Asked, Body, Context, Hop};
-use super::hold::{self, Live, Part};
+use super::hold;
 use super::refusal::Refusal;
 use super::spool::Spool;
 use super::{Gateway, cors, edge, objects};

@@ -10,7 +10,8 @@ use pingora::http::ResponseHeader;
 use prometheus::IntGauge;
 
 use super::attempt::Attempt;
-use super::hold::{Hold, Part};
+use super::body::Part;
+use super::hold::Hold;
 use super::refusal::Refusal;
 use super::stream::Stage;
 use crate::access::{Credential, Principal};

@@ -1,17 +1,14 @@
 //! Towards the upstream: the head and the body of an attempt.
 
-use std::ops::Range;
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
 use http::header;
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, OrErr, Result};
 
 use super::attempt::{Attempt, Auth};
+use super::body::{Part, with_span};
 use super::clock::Patience;
 use super::context::{Asked, Body, Context};
-use super::hold::Part;
 use super::refusal::Refusal;
 use crate::access;
 use crate::protocol::json::Splice;
@@ -194,84 +191,9 @@ fn joined(pieces: Vec<Bytes>) -> Vec<Bytes> {
     out
 }
 
-/// `parts` with the bytes of `span`, counted over all of them, replaced.
-fn with_span(parts: &[Part], span: &Range<u64>, with: Bytes) -> Vec<Part> {
-    let mut out = Vec::with_capacity(parts.len() + 2);
-    let mut with = Some(with);
-    let mut at = 0_u64;
-    for part in parts {
-        let length = match part {
-            Part::Bytes(bytes) => bytes.len() as u64,
-            Part::File(_, range) => range.end.saturating_sub(range.start),
-            Part::Live => u64::MAX - at,
-        };
-        let end = at.saturating_add(length);
-        let (before, after) = (span.start.clamp(at, end) - at, span.end.clamp(at, end) - at);
-        out.extend(stretch(part, 0..before));
-        if span.start < end {
-            out.extend(with.take().map(Part::Bytes));
-        }
-        out.extend(stretch(part, after.max(before)..length));
-        at = end;
-    }
-    out.extend(with.map(Part::Bytes));
-    out
-}
-
-/// A stretch of a part; `None` when it is empty.
-fn stretch(part: &Part, range: Range<u64>) -> Option<Part> {
-    if range.is_empty() {
-        return None;
-    }
-    match part {
-        Part::Bytes(bytes) => {
-            let start = usize::try_from(range.start).ok()?.min(bytes.len());
-            let end = usize::try_from(range.end).ok()?.min(bytes.len());
-            Some(Part::Bytes(bytes.slice(start..end)))
-        }
-        Part::File(file, whole) => {
-            let range = whole.start + range.start..whole.start + range.end;
-            Some(Part::File(Arc::clone(file), range))
-        }
-        Part::Live => Some(Part::Live),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn flat(parts: &[Part]) -> String {
-        let text = |part: &Part| match part {
-            Part::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
-            Part::File(_, range) => format!("<{}..{}>", range.start, range.end),
-            Part::Live => "<live>".to_owned(),
-        };
-        parts.iter().map(text).collect()
-    }
-
-    fn bytes(text: &'static str) -> Part {
-        Part::Bytes(Bytes::from_static(text.as_bytes()))
-    }
-
-    #[test]
-    fn a_model_is_replaced_wherever_it_lies_in_the_parts() {
-        let with = || Bytes::from_static(b"NEW");
-        let parts = [bytes("head-old-"), bytes("tail"), Part::Live];
-        assert_eq!(flat(&with_span(&parts, &(5..8), with())), "head-NEW-tail<live>");
-        // Across two parts, as when the head was cut inside the name.
-        let cut = [bytes("head-o"), bytes("ld-tail"), Part::Live];
-        assert_eq!(flat(&with_span(&cut, &(5..8), with())), "head-NEW-tail<live>");
-        assert_eq!(flat(&with_span(&[bytes("old")], &(0..3), with())), "NEW");
-    }
-
-    #[test]
-    fn a_spooled_file_is_cut_around_the_model() {
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        let parts = [Part::File(file, 0..1000)];
-        let cut = with_span(&parts, &(900..903), Bytes::from_static(b"NEW"));
-        assert_eq!(flat(&cut), "<0..900>NEW<903..1000>");
-    }
 
     #[test]
     fn only_small_neighbours_are_joined() {

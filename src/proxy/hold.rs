@@ -5,9 +5,6 @@
 //! [`HeldSession`] is that stand-in: it owns the real session, hands out the body of each attempt,
 //! and holds the response head back until the first bytes of an answer are known to be good.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -25,53 +22,16 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use tokio::sync::watch;
 
+use super::body::{Live, Outgoing, Part};
 use super::clock::{Clock, Due, Patience};
-use super::spool;
-use crate::protocol::multipart::Scanner;
 
 /// What a heartbeat sends: a comment, which every event-stream parser skips (WHATWG HTML §9.2.5).
 const HEARTBEAT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// Pingora's name for the error a silent upstream is reported with.
 pub const SILENT_UPSTREAM: ErrorType = ErrorType::Custom("SilentUpstream");
-/// The error for an upload that grows beyond its limit while it streams through.
-pub const UPLOAD_TOO_LARGE: ErrorType = ErrorType::Custom("UploadTooLarge");
 /// The error that ends a stream when the gateway cannot wait for its end.
 pub const SHUTTING_DOWN: ErrorType = ErrorType::Custom("ShuttingDown");
-/// The error for a form that turns out malformed, or to name a second model, while it streams.
-pub const BAD_FORM: ErrorType = ErrorType::Custom("BadForm");
-
-/// A stretch of a request body.
-#[derive(Clone, Debug)]
-pub enum Part {
-    Bytes(Bytes),
-    /// Bytes of a spooled upload.
-    File(Arc<File>, Range<u64>),
-    /// What the client has yet to send; always the last part, and gone once it was read.
-    Live,
-}
-
-/// What is watched about an upload while it streams through.
-#[derive(Default)]
-pub struct Live {
-    /// How many more bytes the client may send.
-    pub left: u64,
-    /// Reads on in a form: a second `model` behind the file could be the one the upstream takes.
-    pub form: Option<Scanner>,
-}
-
-impl Live {
-    fn watch(&mut self, bytes: &[u8]) -> Result<()> {
-        let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
-            return Error::e_explain(UPLOAD_TOO_LARGE, "upload beyond its limit");
-        };
-        self.left = left;
-        match self.form.as_mut().map(|form| form.push(bytes)) {
-            Some(Err(error)) => Error::e_explain(BAD_FORM, error.to_string()),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// What a request's context and its held session share.
 #[derive(Default)]
@@ -131,8 +91,7 @@ pub fn install(
     **session = ServerSession::new_custom(Box::new(HeldSession {
         real,
         hold: Arc::clone(&hold),
-        parts: VecDeque::new(),
-        live,
+        outgoing: Outgoing::new(live),
         waiting: Vec::new(),
         early_head: head,
         stream: false,
@@ -157,9 +116,7 @@ pub fn uninstall(session: &mut Box<ServerSession>, hold: &Hold) {
 struct HeldSession {
     real: Box<ServerSession>,
     hold: Arc<Hold>,
-    /// What is left of this attempt's body.
-    parts: VecDeque<Part>,
-    live: Live,
+    outgoing: Outgoing,
     /// The response's beginning, until it is known to be good.
     waiting: Vec<HttpTask>,
     early_head: Option<Box<ResponseHeader>>,
@@ -198,7 +155,7 @@ impl HeldSession {
     /// Takes the next attempt up: its body from the start, nothing waiting.
     fn begin_attempt(&mut self) {
         let Some((parts, patience)) = self.hold.lock().next.take() else { return };
-        self.parts = parts.into();
+        self.outgoing.begin(parts);
         self.waiting.clear();
         self.clock.start(patience);
     }
@@ -217,38 +174,11 @@ impl HeldSession {
     }
 
     async fn read_part(&mut self) -> Result<Option<Bytes>> {
-        match self.parts.front_mut() {
-            None => Ok(None),
-            Some(Part::Bytes(bytes)) => {
-                let bytes = std::mem::take(bytes);
-                self.parts.pop_front();
-                Ok(Some(bytes))
-            }
-            Some(Part::File(file, range)) => {
-                // Nothing changes before the read is done: pingora may drop this future.
-                let bytes = spool::read(file, range.clone()).await?;
-                range.start = range.start.saturating_add(bytes.len() as u64);
-                if range.is_empty() {
-                    self.parts.pop_front();
-                }
-                Ok(Some(bytes))
-            }
-            Some(Part::Live) => self.next_live().await,
-        }
-    }
-
-    async fn next_live(&mut self) -> Result<Option<Bytes>> {
-        // An empty DATA frame of HTTP/2 is nothing; handed on, it would be the chunk that ends a
-        // chunked body.
-        while !self.real.is_body_done() {
-            let read = self.real.read_body_or_idle(false).await?;
+        let piece = self.outgoing.next(&mut self.real).await?;
+        if piece.as_ref().is_some_and(|piece| piece.live) {
             self.note(|progress| progress.spent = true);
-            if let Some(bytes) = read.filter(|bytes| !bytes.is_empty()) {
-                self.live.watch(&bytes)?;
-                return Ok(Some(bytes));
-            }
         }
-        Ok(None)
+        Ok(piece.map(|piece| piece.bytes))
     }
 
     /// Waits for the client to leave, while time passes.
@@ -420,18 +350,17 @@ impl CustomSession for HeldSession {
     }
 
     fn is_body_done(&mut self) -> bool {
-        match self.parts.front() {
-            None => true,
-            Some(Part::Live) => self.real.is_body_done(),
-            Some(_) => false,
-        }
+        self.outgoing.is_done(&mut self.real)
     }
 
     fn is_body_empty(&mut self) -> bool {
         // Asked before the attempt begins, to decide about framing.
         let shared = self.hold.lock();
-        let parts = shared.next.as_ref().map(|(parts, _)| parts.first());
-        match parts.unwrap_or_else(|| self.parts.front()) {
+        let first = match &shared.next {
+            Some((parts, _)) => parts.first(),
+            None => self.outgoing.first(),
+        };
+        match first {
             None => true,
             Some(Part::Live) => self.real.is_body_empty(),
             Some(_) => false,

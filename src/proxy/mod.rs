@@ -2,6 +2,7 @@
 
 mod admit;
 mod attempt;
+mod body;
 mod clock;
 mod context;
 mod cors;

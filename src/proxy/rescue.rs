@@ -7,8 +7,9 @@ use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::attempt::record_failure;
+use super::body::{BAD_FORM, UPLOAD_TOO_LARGE};
 use super::context::Context;
-use super::hold::{self, BAD_FORM, SHUTTING_DOWN, SILENT_UPSTREAM, UPLOAD_TOO_LARGE};
+use super::hold::{self, SHUTTING_DOWN, SILENT_UPSTREAM};
 use super::local;
 use super::refusal::Refusal;
 use super::respond::{break_off, is_streaming, may_retry, seconds, try_next};

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::support::answer::{self, Answer, Cue, Cues, Ending, content};
+use crate::support::answer::{self, Answer, Body, Cue, Cues, Ending, content};
 use crate::support::client::Reply;
 use crate::support::gateway::{self, Gateway};
 use crate::support::upstream::{self, Upstream};
@@ -153,4 +153,34 @@ async fn a_replica_that_breaks_streams_is_ejected_like_one_that_refuses_them() {
         stream.rest().await;
     }
     assert_eq!(gateway.health_of(&a).await, "ejected", "{} breaks", a.count());
+}
+
+#[tokio::test]
+async fn a_download_cut_in_its_middle_is_cut_and_not_tried_again() {
+    let (cues, feed) = answer::feed();
+    let download = Answer { body: Body::Live(feed), ..Answer::new(200, "audio/mpeg", "") };
+    let (a, b) = (upstream::always(download.clone()).await, upstream::always(download).await);
+    let yaml = format!("{PAIR}\ndefault_provider: p\n");
+    let gateway = gateway::with(&yaml).up("a", &a).up("b", &b).start().await;
+    cues.send("first");
+    let mut incoming = gateway.client().request("GET", "/v1/files/file-1/content").open().await;
+    assert_eq!(incoming.piece().await.unwrap(), "first");
+    cues.send("second");
+    cues.cue(Cue::Cut);
+    let reply = incoming.rest().await;
+    assert!(!reply.whole, "half a file passes for a whole: {reply:?}");
+    assert_eq!(reply.text(), "second");
+    assert_eq!(a.count() + b.count(), 1, "tried again");
+}
+
+#[tokio::test]
+async fn an_answer_that_falls_silent_in_its_middle_is_cut() {
+    let (cues, feed) = answer::feed();
+    let half = Answer { body: Body::Live(feed), ..Answer::new(200, "application/json", "") };
+    let (a, b, gateway) = both(half).await;
+    cues.send("{\"half\":");
+    let reply = gateway.client().chat("hi").await;
+    assert!(!reply.whole, "half an answer passes for a whole: {reply:?}");
+    assert_eq!(a.count() + b.count(), 1, "tried again");
+    drop(cues);
 }

@@ -170,3 +170,56 @@ async fn no_ejection_where_it_is_off() {
     assert_eq!(bad.count(), 10);
     assert_eq!(gateway.health_of(&bad).await, "healthy");
 }
+
+#[tokio::test]
+async fn the_last_one_that_passes_its_check_is_never_put_out() {
+    let (ill, bad, gateway) = {
+        let (ill, bad) = (upstream::chat("well").await, upstream::chat("well").await);
+        let check = "{ interval: 50ms, unhealthy_after: 1 }";
+        let yaml = pair("{ after: 2, base: 60s }").replace("{ type: none }", check);
+        let gateway = gateway::with(&yaml).up("a", &ill).up("b", &bad).start().await;
+        (ill, bad, gateway)
+    };
+    ill.set_healthy(false);
+    eventually("one is out", async || (gateway.health_of(&ill).await == "unhealthy").then_some(()))
+        .await;
+    bad.behave(|_| Answer::error(500, "in trouble"));
+    let before = bad.count();
+    for _ in 0..10 {
+        gateway.client().chat("hi").await.refused(500, "upstream_error");
+    }
+    assert_eq!(bad.count() - before, 10);
+    bad.behave(|_| Answer::chat("well"));
+    chats(&gateway, 5).await;
+}
+
+#[tokio::test]
+async fn one_that_was_put_out_is_tried_when_the_others_fall_ill() {
+    let (bad, good) = (upstream::chat("well").await, upstream::chat("well").await);
+    let check = "{ interval: 50ms, unhealthy_after: 1 }";
+    let yaml = pair("{ after: 2, base: 60s }").replace("{ type: none }", check);
+    let gateway = gateway::with(&yaml).up("a", &bad).up("b", &good).start().await;
+    bad.behave(|_| Answer::error(500, "in trouble"));
+    chats(&gateway, 8).await;
+    assert_eq!(gateway.health_of(&bad).await, "ejected");
+    bad.behave(|_| Answer::chat("well"));
+    good.set_healthy(false);
+    eventually("the other is ill", async || {
+        (gateway.health_of(&good).await == "unhealthy").then_some(())
+    })
+    .await;
+    // It passes its checks, and nobody else does: better tried than 503 for a minute.
+    chats(&gateway, 5).await;
+}
+
+#[tokio::test]
+async fn a_provider_that_heals_serves_at_once() {
+    let (a, b, gateway) = one_of_two_fails("{ base: 60s }", Answer::error(503, "x")).await;
+    b.behave(|_| Answer::error(503, "x"));
+    for _ in 0..40 {
+        gateway.client().chat("hi").await.refused(503, "upstream_error");
+    }
+    a.behave(|_| Answer::chat("well"));
+    b.behave(|_| Answer::chat("well"));
+    chats(&gateway, 40).await;
+}

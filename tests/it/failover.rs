@@ -222,3 +222,12 @@ async fn two_hundred_requests_with_one_replica_in_trouble_all_succeed() {
     }
     assert_eq!(a.count(), 5, "ejected after five failures in a row");
 }
+
+#[tokio::test]
+async fn a_head_without_a_first_event_in_time_goes_to_the_other_replica() {
+    let (_cues, feed) = crate::support::answer::feed();
+    let (a, b, gateway) = replicas(Answer::live(feed)).await;
+    let reply = gateway.client().stream("hi").await.rest().await;
+    assert_eq!(reply.said(), "well");
+    assert_eq!((a.count(), b.count()), (1, 1));
+}

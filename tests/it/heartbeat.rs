@@ -163,3 +163,30 @@ async fn comments_keep_http2_streams_alive_too() {
     let text = String::from_utf8_lossy(&reply.body).into_owned();
     assert!(text.contains(&content("one")) && text.ends_with(DONE), "{text}");
 }
+
+#[tokio::test]
+async fn comments_do_not_stop_the_clock_of_the_first_byte() {
+    let a = upstream::always(Answer::silence()).await;
+    let b = upstream::always(Answer::words(&["second"], false)).await;
+    let patience = "timeouts: { first_byte: 400ms }, ejection: off";
+    let yaml = BEATING.replace("ejection: off", patience);
+    let gateway = gateway::with(&yaml).up("a", &a).up("b", &b).start().await;
+    let mut stream = gateway.client().stream("hi").await;
+    assert!(stream.event().await.unwrap().starts_with(':'));
+    let reply = stream.rest().await;
+    assert_eq!(reply.streamed(), "second", "{reply:?}");
+    assert_eq!((a.count(), b.count()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_during_comments_ends_the_call() {
+    let a = upstream::always(Answer::silence()).await;
+    let (b, gateway) = beating(&a).await;
+    let mut stream = gateway.client().stream("hi").await;
+    assert!(stream.event().await.unwrap().starts_with(':'));
+    drop(stream);
+    let call = a.call();
+    crate::support::until("the upstream is let go", || call.gone().is_some()).await;
+    gateway.counts("forebay_active_requests", 0).await;
+    assert_eq!(b.count(), 0, "tried again for nobody");
+}

@@ -103,3 +103,22 @@ async fn no_key_is_in_the_metrics_or_the_health() {
     let health: Reply = gateway.client().key("client-canary-1").get("/health/detailed").await.ok();
     nowhere(&health.text(), &CANARIES);
 }
+
+#[tokio::test]
+async fn the_address_of_a_caller_is_taken_only_from_trusted_proxies() {
+    let upstream = upstream::chat("hello").await;
+    for (trusted, logged) in [
+        ("trusted_proxies: [\"127.0.0.0/8\"]", "client=203.0.113.9"),
+        ("trusted_proxies: [\"10.0.0.0/8\"]", "client=127.0.0.1"),
+    ] {
+        let yaml = format!("{}\n{trusted}\n", gateway::FRONT);
+        let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
+        let request = gateway.client().post(CHAT, r#"{"model":"m"}"#);
+        let request = request.header("x-forwarded-for", "198.51.100.1, 203.0.113.9");
+        request.send().await.ok();
+        until("the access log", || gateway.log().contains("POST /v1/chat")).await;
+        assert!(gateway.log().contains(logged), "{}", gateway.log());
+    }
+    let seen = format!("{:?}", upstream.calls());
+    assert!(!seen.contains("203.0.113"), "{seen}");
+}

@@ -99,3 +99,59 @@ async fn the_tokens_of_recorded_answers_are_counted() {
     }
     assert!(counted >= 5, "only {counted} recordings tell their usage");
 }
+
+#[tokio::test]
+async fn usage_that_was_not_asked_for_is_the_only_thing_withheld() {
+    let recordings = fixture::vllm().await;
+    let script = Arc::new(Mutex::new(Answer::chat("")));
+    let current = Arc::clone(&script);
+    let upstream = upstream::with(move |_| current.lock().unwrap().clone()).await;
+    let gateway = gateway::front(&upstream).await;
+    let mut withheld = 0;
+    for recorded in recordings.iter().filter(|recorded| recorded.is_stream()) {
+        let text = String::from_utf8(recorded.body.to_vec()).unwrap();
+        let is_usage =
+            |event: &&str| event.contains("\"choices\":[]") && event.contains("\"usage\":{");
+        let events: Vec<&str> = text.split_inclusive("\n\n").collect();
+        let expected: String = events.iter().filter(|event| !is_usage(event)).copied().collect();
+        withheld += events.iter().filter(|event| is_usage(event)).count();
+        for size in SIZES {
+            *script.lock().unwrap() = answer(recorded, size);
+            let request = gateway.client().post(path(recorded), r#"{"model":"m","stream":true}"#);
+            let reply = request.send().await;
+            let name = &recorded.name;
+            assert_eq!(reply.text(), expected, "{name} in chunks of {size}");
+        }
+    }
+    assert!(withheld > 0, "no recording has a chunk of usage");
+}
+
+#[tokio::test]
+async fn an_edit_that_finds_nothing_changes_nothing() {
+    let recordings = fixture::vllm().await;
+    let script = Arc::new(Mutex::new(Answer::chat("")));
+    let current = Arc::clone(&script);
+    let upstream = upstream::with(move |_| current.lock().unwrap().clone()).await;
+    for mode in ["strip", "tag", "reasoning", "reasoning_content"] {
+        let edit = format!("provider: p }}], response: {{ thinking: {mode} }}");
+        let yaml = gateway::FRONT.replace("provider: p }]", &edit);
+        let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
+        let plain = |recorded: &&Recorded| {
+            let text = String::from_utf8_lossy(&recorded.body).into_owned();
+            !text.contains("think>")
+                && !text.contains("\"reasoning\":\"")
+                && recorded.status() == 200
+        };
+        for recorded in recordings.iter().filter(plain) {
+            for size in [7, 1 << 20] {
+                *script.lock().unwrap() = answer(recorded, size);
+                let stream = recorded.is_stream();
+                let body = format!(
+                    r#"{{"model":"m","stream":{stream},"stream_options":{{"include_usage":true}}}}"#
+                );
+                let reply = gateway.client().post(path(recorded), body).send().await;
+                same(&reply, recorded, size);
+            }
+        }
+    }
+}

@@ -174,3 +174,29 @@ async fn the_built_in_mock_serves_beside_the_others() {
     assert!(!streamed.streamed().is_empty(), "{streamed:?}");
     assert!(streamed.text().ends_with("data: [DONE]\n\n"), "{streamed:?}");
 }
+
+#[tokio::test]
+async fn what_a_rule_lets_through_is_listed_as_its_provider_lists_it() {
+    let models = "models: [{ name: m, targets: [{ provider: two }] }, { match: { prefix: a- }, targets: [{ provider: one }] }]";
+    let (a, b, gateway) = two(models).await;
+    let list = |names: [&str; 2]| {
+        let model = |name: &str| serde_json::json!({"id": name, "object": "model"});
+        serde_json::json!({"object": "list", "data": names.map(model)}).to_string()
+    };
+    a.list_models(&list(["a-1", "b-1"]));
+    b.list_models(&list(["a-2", "m"]));
+    // They are asked again when the gateway starts anew.
+    drop(gateway);
+    let yaml = format!(
+        "providers:\n  - {{ name: one, kind: vllm, base_url: \"http://@a\", health_check: {{ type: none }} }}\n  - {{ name: two, kind: vllm, base_url: \"http://@b\", health_check: {{ type: none }} }}\n{models}"
+    );
+    let gateway = gateway::with(&yaml).up("a", &a).up("b", &b).start().await;
+    let ids = crate::support::eventually("the providers' lists", async || {
+        let list = gateway.client().get("/v1/models").await.ok().json();
+        let models = list["data"].as_array().unwrap().iter();
+        let ids: Vec<String> = models.map(|one| one["id"].as_str().unwrap().to_owned()).collect();
+        (ids.len() > 1).then_some(ids)
+    })
+    .await;
+    assert_eq!(ids, ["m", "a-1"], "what would not reach its provider is listed");
+}

@@ -99,3 +99,50 @@ async fn a_gateway_that_drains_is_not_ready() {
     gate.open();
     waiting.reply().await.ok();
 }
+
+#[tokio::test]
+async fn a_hangup_does_not_end_it() {
+    let upstream = upstream::chat("hello").await;
+    let gateway = gateway::front(&upstream).await;
+    gateway.client().chat("hi").await.ok();
+    gateway.signal("HUP");
+    // A process that the signal ends is gone before it could answer twice.
+    for _ in 0..20 {
+        assert_eq!(gateway.client().chat("hi").await.said(), "hello");
+    }
+}
+
+#[tokio::test]
+async fn an_interrupt_ends_it() {
+    let upstream = upstream::chat("hello").await;
+    let mut gateway = gateway::front(&upstream).await;
+    gateway.signal("INT");
+    let told = Instant::now();
+    gateway.ended().await;
+    assert!(told.elapsed() < Duration::from_secs(3), "it took {:?}", told.elapsed());
+}
+
+#[tokio::test]
+async fn an_upload_under_way_finishes_first() {
+    let upstream = upstream::chat("heard").await;
+    let mut gateway = gateway::front(&upstream).await;
+    let body = [
+        "--x\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nm\r\n",
+        "--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n",
+        &"w".repeat(100_000),
+        "\r\n--x--\r\n",
+    ]
+    .concat();
+    let request = gateway.client().request("POST", "/v1/audio/transcriptions").body(body.clone());
+    let request = request.header("content-type", "multipart/form-data; boundary=x");
+    let mut connection = gateway.client().connect().await;
+    connection.send(request.head()).await;
+    connection.send(&body[..50_000]).await;
+    upstream.wait_for(0).await;
+    gateway.signal("TERM");
+    until("it drains", || gateway.log().contains("draining")).await;
+    connection.send(&body[50_000..]).await;
+    assert_eq!(connection.reply().await.said(), "heard");
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    assert_eq!(upstream.call().text(), body);
+}

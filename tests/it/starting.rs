@@ -105,3 +105,15 @@ async fn forebay_mock_is_an_upstream_of_its_own() {
     let reply = gateway.client().stream("hello").await.rest().await.ok();
     assert!(!reply.streamed().is_empty(), "{reply:?}");
 }
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_and_ends_it() {
+    let port = Port::take();
+    let _taken = TcpListener::bind(port.address()).unwrap();
+    let address = port.address();
+    let yaml = format!("listen: [{{ address: \"{address}\" }}]\n{}", gateway::FRONT);
+    let mut gateway = gateway::with(&yaml).place("up", "127.0.0.1:1").at(port).spawn();
+    let status = gateway.ended().await;
+    assert!(status.code().is_some_and(|code| code > 0), "{status}");
+    assert!(gateway.log().contains(&address), "{}", gateway.log());
+}

@@ -158,3 +158,43 @@ async fn a_failure_is_told_even_where_answers_are_edited() {
     let reply = gateway.client().chat("hi").await;
     assert_eq!((reply.status, &reply.json()["error"]["message"]), (400, &json!("Too long.")));
 }
+
+#[tokio::test]
+async fn every_choice_has_its_prefix_and_its_thinking() {
+    let choice = |index: u64, text: &str| {
+        let chunk = json!({"choices": [{"index": index, "delta": {"content": text}}]});
+        format!("data: {chunk}\n\n")
+    };
+    let events = [
+        choice(1, "<think>b"),
+        choice(0, "<thi"),
+        choice(0, "nk>a</think>A"),
+        choice(1, "b</think>B"),
+        DONE.to_owned(),
+    ];
+    for size in SIZES {
+        let (_upstream, gateway) =
+            editing(cut(&events, size), "{ prefix: \"> \", thinking: strip }").await;
+        let reply = gateway.client().stream("hi").await.rest().await.ok();
+        let mut texts = [String::new(), String::new()];
+        for event in reply.events() {
+            let Ok(chunk) = serde_json::from_str::<Value>(&event) else { continue };
+            let Some(choice) = chunk["choices"].get(0) else { continue };
+            let index = usize::try_from(choice["index"].as_u64().unwrap()).unwrap();
+            texts[index].push_str(choice["delta"]["content"].as_str().unwrap_or_default());
+        }
+        assert_eq!(texts, ["> A", "> B"], "in pieces of {size}: {reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn events_that_end_in_crlf_are_edited_too() {
+    let events = [content("Hello"), content(" there"), DONE.to_owned()];
+    let events = events.map(|event| event.replace('\n', "\r\n"));
+    for size in SIZES {
+        let (_upstream, gateway) = editing(cut(&events, size), "{ prefix: \"> \" }").await;
+        let reply = gateway.client().stream("hi").await.rest().await.ok();
+        let expected = events.concat().replace("Hello", "> Hello");
+        assert_eq!(reply.text(), expected, "in pieces of {size}");
+    }
+}

@@ -4,6 +4,7 @@
 use crate::support::answer::{Answer, Ending};
 use crate::support::client::{CHAT, Request, chat_body};
 use crate::support::gateway::{self, Gateway};
+use crate::support::http2::{Http2, send_all};
 use crate::support::until;
 use crate::support::upstream::{self, Upstream};
 
@@ -232,4 +233,88 @@ async fn fifty_mebibytes_pass_without_filling_the_memory() {
     }
     let grown = gateway.peak_memory() - before;
     assert!(grown < 16 << 10, "it grew by {grown} KiB");
+}
+
+#[tokio::test]
+async fn a_form_arrives_over_http2_wherever_the_model_stands() {
+    let (a, _b, gateway) = two().await;
+    let wav = "w".repeat(3_000_000);
+    let orders = [[model("m"), file(&wav)], [file(&wav), model("m")]];
+    for (turn, [first, second]) in orders.into_iter().enumerate() {
+        let body = [first, second, END.to_owned()].concat();
+        let expected = body.replace("\r\n\r\nm\r\n", "\r\n\r\nwhisper-large\r\n");
+        let mut http2 = Http2::connect(gateway.address).await;
+        let (mut stream, answer) = http2.begin("POST", PATH, &[("content-type", FORM)]).await;
+        let sending = send_all(&mut stream, body.into());
+        let ((), answer) = tokio::join!(sending, answer);
+        let reply = answer.rest().await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+        let call = a.calls()[turn].clone();
+        let length = expected.len();
+        assert!(call.text() == expected, "{} bytes of {length}: {call:?}", call.body_len());
+        assert_eq!(a.count(), turn + 1, "stray bytes: {:?}", a.calls().last());
+    }
+}
+
+#[tokio::test]
+async fn an_empty_frame_within_a_form_ends_nothing() {
+    let (a, _b, gateway) = two().await;
+    let body = [model("m"), file(&"w".repeat(100_000)), END.to_owned()].concat();
+    let expected = body.replace("\r\n\r\nm\r\n", "\r\n\r\nwhisper-large\r\n");
+    let mut http2 = Http2::connect(gateway.address).await;
+    for turn in 0..3 {
+        let (mut stream, answer) = http2.begin("POST", PATH, &[("content-type", FORM)]).await;
+        let middle = body.len() / 2;
+        stream.send_data(bytes::Bytes::new(), false).unwrap();
+        stream.send_data(body[..middle].to_owned().into(), false).unwrap();
+        let call = a.wait_for(turn).await;
+        // What was sent is there before the empty frame comes, which so is read on its own.
+        until("the first half", || call.body_len() >= middle).await;
+        stream.send_data(bytes::Bytes::new(), false).unwrap();
+        stream.send_data(bytes::Bytes::new(), false).unwrap();
+        stream.send_data(body[middle..].to_owned().into(), true).unwrap();
+        assert_eq!(answer.await.rest().await.status, 200, "{call:?}");
+        assert!(call.text() == expected, "{} bytes: {call:?}", call.body_len());
+        assert_eq!(a.count(), turn + 1, "stray bytes: {:?}", a.calls().last());
+    }
+}
+
+#[tokio::test]
+async fn a_form_that_stops_arriving_is_given_up() {
+    let (a, b) = (upstream::chat("heard").await, upstream::chat("heard too").await);
+    let yaml = format!("{RENAMED}\ntimeouts: {{ request_body: 300ms }}\n");
+    let gateway = gateway::with(&yaml).up("a", &a).up("b", &b).start().await;
+    for body in [
+        [file("short"), model("m"), END.to_owned()].concat(),
+        [file(&"w".repeat(200_000)), model("m"), END.to_owned()].concat(),
+    ] {
+        let mut connection = gateway.client().connect().await;
+        connection.send(upload(&gateway, body.clone()).head()).await;
+        connection.send(&body[..body.len() - 60]).await;
+        connection.reply().await.refused(408, "invalid_request");
+    }
+    assert_eq!((a.count(), b.count()), (0, 0));
+    // This one's upstream is under way already: it must not wait for ever either.
+    let body = [model("m"), file(&"w".repeat(200_000)), END.to_owned()].concat();
+    let mut connection = gateway.client().connect().await;
+    connection.send(upload(&gateway, body.clone()).head()).await;
+    connection.send(&body[..body.len() - 60]).await;
+    let call = a.wait_for(0).await;
+    until("the upstream is let go", || call.gone().is_some()).await;
+    let reply = connection.reply().await;
+    assert!(reply.status >= 400, "{reply:?}");
+    assert_eq!(b.count(), 0);
+}
+
+#[tokio::test]
+async fn an_upload_refused_before_its_end_is_told() {
+    let (a, _b, gateway) = two().await;
+    a.behave(|_| Answer::error(413, "Too long a recording."));
+    a.answer_early();
+    let body = [model("m"), file(&"w".repeat(20 << 20)), END.to_owned()].concat();
+    for request in [upload(&gateway, body.clone()), upload(&gateway, body).chunked(100_000)] {
+        let reply = request.send().await;
+        assert_eq!(reply.status, 413, "{reply:?}");
+        assert_eq!(reply.json()["error"]["message"], "Too long a recording.", "{reply:?}");
+    }
 }

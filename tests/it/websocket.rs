@@ -100,3 +100,39 @@ async fn a_caller_who_hangs_up_ends_the_call() {
     crate::support::until("the call is over", || gateway.log().contains(log)).await;
     assert_eq!(upstream.count(), 1);
 }
+
+#[tokio::test]
+async fn an_upgraded_connection_is_never_tried_again() {
+    let (upstream, gateway) = echoing().await;
+    let accept = |call: &upstream::Call| {
+        assert_eq!(call.index, 0, "tried again");
+        let answer = Answer::new(101, "x", "").header("upgrade", "websocket");
+        answer.header("connection", "upgrade").ending(Ending::Cut)
+    };
+    upstream.behave(accept);
+    let mut connection = upgrade(&gateway, "?model=m", "client-key-of-a").await;
+    assert_eq!(connection.head().await.word(1), "101");
+    within("the end of the connection", connection.wire.closed()).await;
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
+async fn a_browser_may_send_its_key_as_a_subprotocol() {
+    let (upstream, gateway) = echoing().await;
+    let protocols = "realtime, openai-insecure-api-key.client-key-of-a, openai-beta.realtime-v1";
+    let request = gateway.client().request("GET", "/v1/realtime?model=m");
+    let request = request
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-protocol", protocols);
+    let mut connection = gateway.client().connect().await;
+    connection.send(request.head()).await;
+    let head = connection.head().await;
+    assert_eq!(head.word(1), "101", "{head:?}");
+    let call = upstream.call();
+    assert!(!format!("{:?}", call.head).contains("client-key"), "{call:?}");
+    let passed = call.header("sec-websocket-protocol").unwrap_or_default();
+    assert!(passed.contains("realtime"), "{call:?}");
+}

@@ -97,7 +97,14 @@ impl Plan {
         self.dir.path()
     }
 
-    pub async fn start(mut self) -> Gateway {
+    pub async fn start(self) -> Gateway {
+        let mut gateway = self.spawn();
+        gateway.ready().await;
+        gateway
+    }
+
+    /// Starts it, and does not wait for it to serve.
+    pub fn spawn(mut self) -> Gateway {
         if self.arguments.is_empty() {
             let path = self.write();
             self.arguments = vec!["run".to_owned(), "-c".to_owned(), path];
@@ -106,15 +113,13 @@ impl Plan {
         let mut command = self.command();
         let log = File::create(self.dir.path().join("stderr")).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut gateway = Gateway {
+        Gateway {
             address,
             admin: self.admin.address().parse().unwrap(),
             child: command.spawn().unwrap(),
             dir: self.dir,
             _ports: (self.port, self.admin),
-        };
-        gateway.ready().await;
-        gateway
+        }
     }
 
     /// Runs it to its end, for what it says.

@@ -28,6 +28,7 @@ struct Shared {
     calls: Mutex<Vec<Arc<Call>>>,
     connections: AtomicUsize,
     healthy: AtomicBool,
+    early: AtomicBool,
     models: Mutex<String>,
 }
 
@@ -51,6 +52,7 @@ pub async fn with(behaviour: impl Fn(&Call) -> Answer + Send + Sync + 'static) -
         calls: Mutex::default(),
         connections: AtomicUsize::new(0),
         healthy: AtomicBool::new(true),
+        early: AtomicBool::new(false),
         models: Mutex::new(r#"{"object":"list","data":[]}"#.to_owned()),
     });
     let address = listener.local_addr().unwrap();
@@ -105,6 +107,11 @@ impl Upstream {
         self.shared.healthy.store(healthy, SeqCst);
     }
 
+    /// Answers before it has read a body, and reads none.
+    pub fn answer_early(&self) {
+        self.shared.early.store(true, SeqCst);
+    }
+
     /// Connections so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(SeqCst)
@@ -136,6 +143,10 @@ impl Call {
 
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body()).into_owned()
+    }
+
+    pub fn json_body(&self) -> Option<serde_json::Value> {
+        serde_json::from_slice(&self.body()).ok()
     }
 
     pub fn json(&self) -> serde_json::Value {
@@ -205,6 +216,10 @@ async fn exchange(
         shared.calls.lock().unwrap().push(Arc::clone(&call));
         if call.header("expect").is_some() {
             wire.send(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        if shared.early.load(SeqCst) {
+            let behaviour = Arc::clone(&shared.behaviour.lock().unwrap());
+            return write(wire, &behaviour(&call), Some(&call)).await;
         }
         let mut framing = call.head.framing().unwrap_or(Framing::Length(0));
         loop {
