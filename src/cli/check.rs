@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::complain;
 use crate::config::{Config, Problems, Source, load};
-use crate::snapshot::Snapshot;
+use crate::server;
 
 #[derive(clap::Args)]
 #[group(skip)]
@@ -20,10 +20,10 @@ pub fn check(arguments: &Arguments) -> ExitCode {
     compile(config, &arguments.config.display().to_string())
 }
 
-/// Finds what only shows when a configuration is put together: files, headers.
+/// Finds what only shows when a configuration is put together: files, headers, certificates.
 pub fn compile(config: Config, name: &str) -> ExitCode {
-    match Snapshot::compile(config) {
-        Ok(_) => {
+    match server::check(config) {
+        Ok(()) => {
             complain(format_args!("{name}: fine"));
             ExitCode::SUCCESS
         }

@@ -1,8 +1,10 @@
 //! `forebay mock`: a stand-in LLM server.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::cannot_start;
 use crate::mock::{Fail, Options};
 use crate::server;
 
@@ -43,5 +45,6 @@ pub fn mock(arguments: &Arguments) -> ExitCode {
     options.interval = Duration::from_millis(arguments.interval);
     options.fail.clone_from(&arguments.fail);
     options.key.clone_from(&arguments.key);
-    server::run_mock(&format!("127.0.0.1:{}", arguments.port), options)
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port));
+    cannot_start(server::run_mock(address, options))
 }

@@ -4,9 +4,12 @@ mod check;
 mod mock;
 mod run;
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::server::Unstartable;
 
 /// A gateway in front of LLM servers.
 #[derive(Parser)]
@@ -59,6 +62,17 @@ fn start_log() {
     let environment = env_logger::Env::default().default_filter_or("warn,forebay=info");
     env_logger::Builder::from_env(environment).init();
     log::set_max_level(log::max_level().min(log::LevelFilter::Info));
+}
+
+/// Says why a server did not start. What cannot be used is a mistake in the configuration; an
+/// address that is taken is not.
+fn cannot_start(why: Result<Infallible, Unstartable>) -> ExitCode {
+    let Err(error) = why;
+    complain(format_args!("cannot start: {error}"));
+    match error {
+        Unstartable::Address { .. } | Unstartable::Metrics(_) => ExitCode::FAILURE,
+        _ => ExitCode::from(2),
+    }
 }
 
 /// Says what is wrong, on standard error.

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use log::{info, warn};
 
+use super::cannot_start;
 use super::check::{compile, load_aloud, read};
-use super::complain;
 use crate::config::{Config, Secret, Source, Url};
 use crate::server;
 
@@ -47,13 +47,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         return compile(config, "the configuration");
     }
     let options = server::Options { daemon: arguments.daemon, upgrade: arguments.upgrade };
-    match server::run(config, options) {
-        Ok(never) => match never {},
-        Err(error) => {
-            complain(format_args!("cannot start: {error}"));
-            ExitCode::from(2)
-        }
-    }
+    cannot_start(server::run(config, options))
 }
 
 /// What to serve; `None` when that has been said to be wrong.

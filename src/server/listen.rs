@@ -1,5 +1,7 @@
 //! One listener: plain or TLS, HTTP/1.1 and HTTP/2 on both.
 
+use std::net::{SocketAddr, TcpListener};
+
 use pingora::listeners::ListenerConfig;
 use pingora::listeners::tls::TlsSettings;
 use pingora::protocols::l4::stream::L4BufferSettings;
@@ -26,6 +28,13 @@ pub fn listener(given: &Listen) -> Result<ListenerConfig, Unstartable> {
     let mut settings = settings.map_err(|error| failed(error.to_string()))?;
     settings.enable_h2();
     Ok(listener.tls(settings))
+}
+
+/// Tries an address out. Pingora binds late, tries for half a minute, and then leaves a process
+/// without a listener.
+pub fn probe(address: SocketAddr) -> Result<(), Unstartable> {
+    let bound = TcpListener::bind(address).map(drop);
+    bound.map_err(|source| Unstartable::Address { address, source })
 }
 
 /// A listener in words.

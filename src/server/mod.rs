@@ -7,6 +7,8 @@ mod heads;
 mod listen;
 mod settings;
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -48,14 +50,31 @@ pub enum Unstartable {
     #[error("pingora's own settings: {0}")]
     Settings(String),
     #[error("{address}: {reason}")]
-    Listener { address: std::net::SocketAddr, reason: String },
+    Listener { address: SocketAddr, reason: String },
+    #[error("{address}: {source}")]
+    Address { address: SocketAddr, source: std::io::Error },
     #[error("the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
+/// Puts a configuration together as far as it goes without listening.
+pub fn check(config: Config) -> Result<(), Unstartable> {
+    settings::pingora(&config)?;
+    for given in &config.listen {
+        listen::listener(given)?;
+    }
+    Snapshot::compile(config)?;
+    Ok(())
+}
+
 /// Serves until told to stop; returns only when it cannot start.
-pub fn run(config: Config, options: Options) -> Result<std::convert::Infallible, Unstartable> {
+pub fn run(config: Config, options: Options) -> Result<Infallible, Unstartable> {
     let settings = settings::pingora(&config)?;
+    // With sockets to take over, the addresses are in use, and rightly so.
+    if !options.upgrade {
+        let admin = config.admin.iter().map(|admin| admin.listen);
+        config.listen.iter().map(|given| given.address).chain(admin).try_for_each(listen::probe)?;
+    }
     let mut opt = Opt::default();
     (opt.daemon, opt.upgrade) = (options.daemon, options.upgrade);
     let mut server = Server::new_with_opt_and_conf(opt, settings);
@@ -115,10 +134,11 @@ pub fn run(config: Config, options: Options) -> Result<std::convert::Infallible,
 }
 
 /// Serves the stand-in LLM server on its own.
-pub fn run_mock(address: &str, options: mock::Options) -> ! {
+pub fn run_mock(address: SocketAddr, options: mock::Options) -> Result<Infallible, Unstartable> {
+    listen::probe(address)?;
     let mut server = Server::new_with_opt_and_conf(None, settings::plain());
     server.bootstrap();
-    server.add_service(mock::service(address, options));
+    server.add_service(mock::service(&address.to_string(), options));
     info!("the mock listens on {address}");
     server.run_forever()
 }
