@@ -10,5 +10,5 @@ pub use self::credential::{
     without_keys,
 };
 pub use self::keyring::{Digest, Keyring};
-pub use self::owners::{Origin, Owners};
+pub use self::owners::{LONGEST_ID, Origin, Owners};
 pub use self::principal::Principal;

@@ -1,6 +1,7 @@
 //! Who made which object: files, batches, responses and the like are their maker's alone.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::provider::ApiKey;
@@ -8,7 +9,7 @@ use crate::provider::ApiKey;
 /// Objects remembered; the oldest are forgotten first.
 const REMEMBERED: usize = 100_000;
 /// Longer ids are no provider's.
-const LONGEST_ID: usize = 256;
+pub const LONGEST_ID: usize = 256;
 
 /// Where an object was made, and by whom.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Origin {
 #[derive(Debug, Default)]
 pub struct Owners {
     known: Mutex<Known>,
+    /// Looked at before the lock is taken: most gateways never see such an object.
+    count: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +37,11 @@ struct Known {
 }
 
 impl Owners {
+    /// Whether nothing has been made yet.
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Relaxed) == 0
+    }
+
     pub fn find(&self, id: &str) -> Option<Origin> {
         self.lock().by_id.get(id).cloned()
     }
@@ -55,6 +63,7 @@ impl Owners {
         let id: Arc<str> = Arc::from(id);
         known.in_order.push_back(Arc::clone(&id));
         known.by_id.insert(id, origin);
+        self.count.store(known.by_id.len(), Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {

@@ -18,6 +18,10 @@ pub struct Provider {
     pub name: String,
     pub profile: &'static Profile,
     pub endpoints: Vec<Url>,
+    /// The `Host` of each endpoint.
+    hosts: Vec<HeaderValue>,
+    /// The name, as a header has it.
+    pub label: HeaderValue,
     pub keys: KeyRing,
     pub client_auth: ClientAuth,
     /// Extra request headers, marked sensitive.
@@ -47,10 +51,17 @@ impl Provider {
             let parsed = parsed.zip(sensitive(value.expose()));
             headers.push(parsed.ok_or_else(|| invalid(format!("`headers.{name}`")))?);
         }
+        let endpoints: Vec<Url> =
+            given.endpoints.iter().map(|endpoint| endpoint.url.clone()).collect();
+        let host = |url: &Url| HeaderValue::try_from(url.authority()).ok();
+        let hosts: Option<Vec<HeaderValue>> = endpoints.iter().map(host).collect();
         Ok(Self {
+            label: HeaderValue::try_from(&given.name)
+                .map_err(|_| invalid("its name".to_owned()))?,
             name: given.name.clone(),
             profile,
-            endpoints: given.endpoints.iter().map(|endpoint| endpoint.url.clone()).collect(),
+            hosts: hosts.ok_or_else(|| invalid("the host of an endpoint".to_owned()))?,
+            endpoints,
             keys,
             client_auth: given.client_auth,
             headers,
@@ -58,6 +69,11 @@ impl Provider {
             api_version: given.api_version.clone(),
             budget: Budget::new(retry.budget),
         })
+    }
+
+    /// The `Host` that an endpoint is asked for.
+    pub fn host(&self, endpoint: usize) -> Option<&HeaderValue> {
+        self.hosts.get(endpoint)
     }
 
     /// How long the provider may stay silent before its first byte.

@@ -65,7 +65,8 @@ pub async fn admit(
         Endpoint::ByDefault(call) => by_default(session, ctx, call).await?,
         Endpoint::Realtime => realtime(session, ctx)?,
     }
-    objects::check(&gateway.owners, ctx, session.req_header().uri.path())?;
+    let uri = &session.req_header().uri;
+    objects::check(&gateway.owners, ctx, uri.path(), uri.query().unwrap_or_default())?;
     if !matches!(ctx.body, Body::None) {
         install(session, ctx, gateway, form);
     }
@@ -205,7 +206,7 @@ fn early_head(ctx: &Context) -> Option<Box<ResponseHeader>> {
     let mut head = ResponseHeader::build(200, Some(8)).ok()?;
     head.insert_header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8").ok()?;
     head.insert_header(header::CACHE_CONTROL, "no-cache").ok()?;
-    head.insert_header("x-request-id", ctx.request_id.as_str()).ok()?;
+    head.insert_header("x-request-id", ctx.request_id.clone()).ok()?;
     cors::allow(ctx, &mut head).ok()?;
     Some(Box::new(head))
 }

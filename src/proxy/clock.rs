@@ -76,6 +76,11 @@ impl Clock {
     /// fires: moving it with every event of a stream would cost more than the event.
     pub fn poll_due(&mut self, committed: bool, cx: &mut Context<'_>) -> Poll<Due> {
         loop {
+            if let Some(timer) = &mut self.timer
+                && timer.as_mut().poll(cx).is_pending()
+            {
+                return Poll::Pending;
+            }
             let Some((beat, silence)) = self.deadlines(committed) else { return Poll::Pending };
             let now = Instant::now();
             if now >= silence {
@@ -85,11 +90,12 @@ impl Clock {
                 return Poll::Ready(Due::Heartbeat);
             }
             let next = beat.map_or(silence, |beat| beat.min(silence));
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            self.timer = None;
+            self.timer = Some(Box::pin(tokio::time::sleep_until(next)));
         }
+    }
+
+    /// From now on the upstream is allowed another silence than before its first byte.
+    pub fn commit(&mut self) {
+        self.timer = None;
     }
 }

@@ -27,7 +27,7 @@ pub struct Context {
     /// The configuration it began with, and ends with.
     pub snapshot: Arc<Snapshot>,
     pub started: Instant,
-    pub request_id: String,
+    pub request_id: HeaderValue,
     /// Whose dialect refusals are written in.
     pub caller: Caller,
     pub endpoint: Option<Endpoint>,
@@ -46,8 +46,8 @@ pub struct Context {
     pub course: Course,
     pub stage: Stage,
     pub timing: Timing,
-    /// The beginning of a stream that tells of an object.
-    pub first_chunk: Option<Bytes>,
+    /// What an answer tells of objects, until that is remembered.
+    pub told: Option<Bytes>,
     /// What to tell the client when there is nothing else to tell.
     pub refusal: Option<Refusal>,
     pub outcome: Outcome,
@@ -125,7 +125,7 @@ impl Context {
         Self {
             snapshot,
             started: Instant::now(),
-            request_id: String::new(),
+            request_id: HeaderValue::from_static(""),
             caller: Caller::Openai,
             endpoint: None,
             client: None,
@@ -139,7 +139,7 @@ impl Context {
             course: Course::default(),
             stage: Stage::Pass,
             timing: Timing::default(),
-            first_chunk: None,
+            told: None,
             refusal: None,
             outcome: Outcome::default(),
             active: None,
@@ -150,6 +150,10 @@ impl Context {
     pub fn activate(&mut self, gauge: &IntGauge) {
         gauge.inc();
         self.active = Some(Active(gauge.clone()));
+    }
+
+    pub fn request_id(&self) -> &str {
+        self.request_id.to_str().unwrap_or_default()
     }
 
     /// The model's label, for metrics: of the target that serves, or was tried last.
@@ -183,9 +187,9 @@ impl Drop for Active {
 
 /// Headers every answer carries.
 pub fn mark(ctx: &Context, head: &mut ResponseHeader) -> pingora::Result<()> {
-    head.insert_header("x-request-id", ctx.request_id.as_str())?;
+    head.insert_header("x-request-id", ctx.request_id.clone())?;
     if let Some(attempt) = &ctx.course.current {
-        head.insert_header("x-forebay-provider", attempt.upstream.provider.name.as_str())?;
+        head.insert_header("x-forebay-provider", attempt.upstream.provider.label.clone())?;
         if let Some(leg) = &attempt.leg {
             // Letters beyond ASCII may stand in a header, and some names have them.
             let model = HeaderValue::from_bytes(leg.upstream_model().as_bytes());

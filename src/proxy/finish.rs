@@ -67,7 +67,7 @@ fn log_access(session: &Session, ctx: &Context) {
     let text = |label: &str| (!label.is_empty()).then(|| label.to_owned());
     let (model, provider) = (text(ctx.model_label()), text(ctx.provider_label()));
     Entry {
-        request_id: &ctx.request_id,
+        request_id: ctx.request_id(),
         method: session.req_header().method.as_str(),
         endpoint: ctx.endpoint.map_or("other", |endpoint| endpoint.label()),
         status: ctx.outcome.status,

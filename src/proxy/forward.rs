@@ -1,7 +1,7 @@
 //! Towards the upstream: the head and the body of an attempt.
 
 use bytes::{Bytes, BytesMut};
-use http::header;
+use http::{HeaderName, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, OrErr, Result};
 
@@ -56,23 +56,19 @@ fn patience(ctx: &Context, attempt: &Attempt) -> Option<Patience> {
     needed.then_some(Patience { first_byte, between_chunks, heartbeat })
 }
 
-/// Headers that are between the client and us, or would tell the provider more than it needs.
-const NOT_FORWARDED: [&str; 12] = [
-    "accept-encoding",
-    "cookie",
-    "expect",
-    "forwarded",
-    "origin",
-    "referer",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "x-request-id",
-];
-/// Which account pays is the gateway's to say, when its key is used.
-const ACCOUNT_HEADERS: [&str; 2] = ["openai-organization", "openai-project"];
+/// Whether a header of the client's goes on to the provider. Not what is between the client and us,
+/// what would tell the provider more than it needs, or credentials. Which account pays is the
+/// gateway's to say when its key is used.
+fn is_forwarded(name: &str, our_key: bool) -> bool {
+    match name {
+        "authorization" | "x-api-key" | "api-key" | "x-goog-api-key" => false,
+        "accept-encoding" | "cookie" | "expect" | "forwarded" | "origin" | "referer" => false,
+        "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-port" | "x-forwarded-proto" => false,
+        "x-real-ip" | "x-request-id" => false,
+        "openai-organization" | "openai-project" => !our_key,
+        _ => true,
+    }
+}
 
 fn write_head(ctx: &Context, attempt: &Attempt, request: &mut RequestHeader) -> Result<()> {
     let provider = &attempt.upstream.provider;
@@ -84,20 +80,19 @@ fn write_head(ctx: &Context, attempt: &Attempt, request: &mut RequestHeader) -> 
     let target = target.parse().or_err(ErrorType::InternalError, "an invalid request target")?;
     request.set_uri(target);
 
-    for name in NOT_FORWARDED.iter().chain(&access::CREDENTIAL_HEADERS) {
-        request.remove_header(*name);
-    }
-    if attempt.is_ours() {
-        for name in ACCOUNT_HEADERS {
-            request.remove_header(name);
-        }
+    let ours = attempt.is_ours();
+    let unwanted = |name: &&HeaderName| !is_forwarded(name.as_str(), ours);
+    let unwanted: Vec<HeaderName> = request.headers.keys().filter(unwanted).cloned().collect();
+    for name in unwanted {
+        request.remove_header(&name);
     }
     if let Some(offered) = access::subprotocols_without_key(&request.headers) {
         request.insert_header(header::SEC_WEBSOCKET_PROTOCOL, offered)?;
     }
-    let host = provider.endpoints.get(endpoint).map(crate::config::Url::authority);
-    request.insert_header(header::HOST, host.unwrap_or_default())?;
-    request.insert_header("x-request-id", ctx.request_id.as_str())?;
+    if let Some(host) = provider.host(endpoint) {
+        request.insert_header(header::HOST, host.clone())?;
+    }
+    request.insert_header("x-request-id", ctx.request_id.clone())?;
     for (name, value) in &provider.headers {
         request.insert_header(name.clone(), value.clone())?;
     }

@@ -258,6 +258,7 @@ impl HeldSession {
             tasks.iter_mut().for_each(without_head);
         }
         self.note(|progress| progress.committed = true);
+        self.clock.commit();
         self.write(tasks).await
     }
 

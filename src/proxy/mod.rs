@@ -25,6 +25,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderValue;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -165,6 +166,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<Option<Duration>> {
         respond::write_chunk(ctx, &self.metrics, body, end)?;
+        objects::remember(&self.owners, ctx);
         Ok(None)
     }
 
@@ -204,7 +206,6 @@ impl ProxyHttp for Gateway {
         if let Some(error) = error.filter(|_| ctx.outcome.failure.is_none()) {
             ctx.outcome.failure = Some(rescue::name(error));
         }
-        objects::remember(&self.owners, ctx);
         finish::finish(session, ctx, &self.metrics);
     }
 
@@ -226,11 +227,13 @@ impl ProxyHttp for Gateway {
 }
 
 /// The caller's id when it is a sane one, else a new one of 128 random bits.
-fn request_id(request: &RequestHeader) -> String {
-    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
-    let given = request.headers.get("x-request-id").and_then(|id| id.to_str().ok());
-    match given {
-        Some(id) if (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(sane) => id.to_owned(),
-        _ => format!("{:032x}", rand::random::<u128>()),
+fn request_id(request: &RequestHeader) -> HeaderValue {
+    let sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
+    let given = request.headers.get("x-request-id");
+    let given = given.filter(|id| (1..=LONGEST_ID).contains(&id.len()));
+    if let Some(id) = given.filter(|id| id.as_bytes().iter().all(sane)) {
+        return id.clone();
     }
+    let id = hex::encode(rand::random::<u128>().to_be_bytes());
+    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }

@@ -1,6 +1,5 @@
 //! Objects that live at a provider: each goes back to where it was made, and to its maker only.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,40 +8,34 @@ use serde_json::Value;
 use super::attempt::Auth;
 use super::context::{Body, Context, Hop};
 use super::refusal::Refusal;
-use crate::access::{Origin, Owners};
+use crate::access::{LONGEST_ID, Origin, Owners, percent_decoded};
 use crate::protocol::framing::sse::Decoder;
+use crate::protocol::json::short_strings;
 use crate::protocol::openai_chat::Operation;
 use crate::routing::Endpoint;
 
-/// Members of a request that name an object.
-const REFERENCES: [&str; 6] = [
-    "assistant_id",
-    "conversation",
-    "input_file_id",
-    "previous_response_id",
-    "thread_id",
-    "training_file",
-];
 /// Where an answer names the objects it tells of: its own, a batch's results, a streamed response.
 const NAMES: [&str; 4] = ["/id", "/output_file_id", "/error_file_id", "/response/id"];
 
 /// Sends a request for known objects where they were made; refuses those of somebody else, in the
 /// words of one that does not exist.
-pub fn check(owners: &Owners, ctx: &mut Context, path: &str) -> Result<(), Refusal> {
-    if !makes_objects(ctx) {
+pub fn check(owners: &Owners, ctx: &mut Context, path: &str, query: &str) -> Result<(), Refusal> {
+    if owners.is_empty() {
         return Ok(());
     }
     // `/v1/files/{id}`, `/v1/threads/{id}/runs/{id}`: every segment that is known counts.
     for id in path.split('/').skip(3) {
-        follow(owners, ctx, id)?;
+        follow(owners, ctx, &percent_decoded(id))?;
     }
-    referred(&ctx.body).iter().try_for_each(|id| follow(owners, ctx, id))
-}
-
-fn referred(body: &Body) -> Vec<String> {
-    let Body::Json { bytes, members } = body else { return Vec::new() };
-    let named = REFERENCES.iter().filter_map(|name| members.string(bytes, name).ok().flatten());
-    named.map(Cow::into_owned).collect()
+    for (_, id) in query.split('&').filter_map(|member| member.split_once('=')) {
+        follow(owners, ctx, &percent_decoded(id))?;
+    }
+    // A file may be named anywhere in a request: in a message's parts, a tool's resources. Whatever
+    // string is an object's id is taken for it.
+    let Body::Json { bytes, .. } = &ctx.body else { return Ok(()) };
+    let bytes = bytes.clone();
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    short_strings(text, LONGEST_ID).try_for_each(|id| follow(owners, ctx, &id))
 }
 
 fn follow(owners: &Owners, ctx: &mut Context, id: &str) -> Result<(), Refusal> {
@@ -76,17 +69,16 @@ pub fn makes_objects(ctx: &Context) -> bool {
     }
 }
 
-/// Remembers the objects that a good answer tells of as the caller's. A list tells of everybody's,
-/// and has no `id`.
-pub fn remember(owners: &Owners, ctx: &Context) {
-    if !makes_objects(ctx) || !(200..300).contains(&ctx.outcome.status) {
+/// Remembers the objects that a good answer tells of as the caller's, before the caller can read of
+/// them. A list tells of everybody's, and has no `id`.
+pub fn remember(owners: &Owners, ctx: &mut Context) {
+    let Some(told) = ctx.told.take() else { return };
+    if !(200..300).contains(&ctx.outcome.status) {
         return;
     }
     let (Some(principal), Some(attempt)) = (&ctx.principal, &ctx.course.current) else { return };
-    let Some(told) = ctx.stage.whole().or_else(|| first_event(ctx.first_chunk.as_ref()?)) else {
-        return;
-    };
-    let Ok(told) = serde_json::from_slice::<Value>(&told) else { return };
+    let read = |json: &[u8]| serde_json::from_slice::<Value>(json).ok();
+    let Some(told) = read(&told).or_else(|| read(&first_event(&told)?)) else { return };
     let origin = Origin {
         owner: Arc::from(principal.name.as_str()),
         provider: Arc::from(attempt.upstream.provider.name.as_str()),

@@ -117,7 +117,7 @@ async fn tell_in_band(session: &mut Session, ctx: &mut Context, refusal: &Refusa
         return Ok(());
     }
     let mut bytes = break_off(ctx).map(Vec::from).unwrap_or_default();
-    let event = write_event(ctx.caller, ctx.asked.operation, refusal, &ctx.request_id);
+    let event = write_event(ctx.caller, ctx.asked.operation, refusal, ctx.request_id());
     bytes.extend_from_slice(&event);
     session.write_response_body(Some(bytes.into()), true).await
 }
@@ -179,7 +179,7 @@ async fn drain(session: &mut Session) {
 }
 
 async fn write(session: &mut Session, ctx: &mut Context, refusal: &Refusal) -> Result<()> {
-    let body = write_body(ctx.caller, refusal, &ctx.request_id);
+    let body = write_body(ctx.caller, refusal, ctx.request_id());
     let mut head = ResponseHeader::build(refusal.status, Some(8))?;
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
     if let Some(pause) = refusal.retry_after {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
@@ -12,7 +12,8 @@ use super::context::{Context, mark};
 use super::objects::makes_objects;
 use super::refusal::Refusal;
 use super::rescue::{write_body, write_event};
-use super::stream::{Meter, Passed, Stage, edit_whole, error_message, keep};
+use super::stream::{Passed, Stage, edit_whole, error_message, keep};
+use crate::config::ResponseEdits;
 use crate::protocol::openai_chat::Operation;
 use crate::routing::{Failure, Next, judge};
 use crate::telemetry::Metrics;
@@ -20,30 +21,18 @@ use crate::telemetry::Metrics;
 /// Pingora's name for the error that ends an attempt we mean to repeat.
 const ANOTHER_ATTEMPT: ErrorType = ErrorType::Custom("AnotherAttempt");
 
-/// Headers of a provider that are not the client's business.
-const NOT_RETURNED: [&str; 19] = [
-    // What a page may read here is said by `cors`.
-    "access-control-allow-credentials",
-    "access-control-allow-headers",
-    "access-control-allow-methods",
-    "access-control-allow-origin",
-    "access-control-expose-headers",
-    "access-control-max-age",
-    "alt-svc",
-    "cf-cache-status",
-    "cf-ray",
-    "openai-organization",
-    "openai-project",
-    // Between the provider and us (RFC 9110 §7.6.1); a proxy's own words among them.
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-connection",
-    "trailer",
-    "server",
-    "set-cookie",
-    "strict-transport-security",
-    "x-request-id",
-];
+/// Whether a header of a provider's is the client's business. Not what is between the provider and
+/// us (RFC 9110 §7.6.1), what tells of the provider's insides or our account with it, and what a web
+/// page may read here, which `cors` says.
+fn is_returned(name: &str) -> bool {
+    match name {
+        "keep-alive" | "proxy-authenticate" | "proxy-connection" | "trailer" => false,
+        "alt-svc" | "cf-cache-status" | "cf-ray" | "server" | "set-cookie" => false,
+        "strict-transport-security" | "x-request-id" => false,
+        "openai-organization" | "openai-project" => false,
+        _ => !name.starts_with("access-control-"),
+    }
+}
 
 /// The upstream's head: keep it, or try something else.
 pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader) -> Result<()> {
@@ -101,7 +90,12 @@ fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader)
         _ => Stage::Pass,
     };
     ctx.stage = match stage {
-        Stage::Pass if makes_objects(ctx) => Stage::Meter(Meter::default()),
+        // Kept until it is whole: once it is out, the client may ask for what it tells of.
+        Stage::Pass | Stage::Meter(_) if makes_objects(ctx) && is_json(head) => Stage::Edit {
+            kept: bytes::BytesMut::new(),
+            edits: ResponseEdits::default(),
+            usage: None,
+        },
         stage => stage,
     };
     if !matches!(ctx.stage, Stage::Stream(_)) {
@@ -111,6 +105,11 @@ fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader)
         // Before pingora decides about framing: later, it would close the connection instead.
         head.remove_header(&header::CONTENT_LENGTH);
     }
+}
+
+fn is_json(head: &ResponseHeader) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/json"))
 }
 
 /// Passes a failure on: told anew when it is the provider's, as it is when it is the client's own.
@@ -174,12 +173,14 @@ pub fn write_head(ctx: &mut Context, head: &mut ResponseHeader) -> Result<()> {
         return Ok(());
     }
     // A provider's own id is what its support asks for; vLLM only repeats ours.
-    let id = head.headers.get("x-request-id").filter(|id| *id != ctx.request_id.as_str()).cloned();
+    let id = head.headers.get("x-request-id").filter(|id| *id != ctx.request_id).cloned();
     if let Some(id) = id {
         head.insert_header("x-forebay-upstream-request-id", id)?;
     }
-    for name in NOT_RETURNED {
-        head.remove_header(name);
+    let unwanted = |name: &&HeaderName| !is_returned(name.as_str());
+    let unwanted: Vec<HeaderName> = head.headers.keys().filter(unwanted).cloned().collect();
+    for name in unwanted {
+        head.remove_header(&name);
     }
     if head.status.as_u16() != 101 {
         head.remove_header(&header::UPGRADE);
@@ -218,20 +219,21 @@ pub fn write_chunk(
             }
             if end {
                 let (whole, read) = edit_whole(std::mem::take(kept), edits);
-                (*body, *usage) = (Some(whole), read);
+                (*body, *usage) = (Some(whole.clone()), read);
+                ctx.told = makes_objects(ctx).then_some(whole);
             }
             Ok(())
         }
         Stage::Failure { kept } => {
             body.take().map(|chunk| keep(kept, &chunk));
-            if end && let Some(refusal) = &mut ctx.refusal {
+            if end && let Some(mut refusal) = ctx.refusal.take() {
                 if let Some(said) = error_message(kept) {
                     refusal.message = said;
                 }
                 *body = Some(if heartbeating {
-                    write_event(ctx.caller, ctx.asked.operation, refusal, &ctx.request_id)
+                    write_event(ctx.caller, ctx.asked.operation, &refusal, ctx.request_id())
                 } else {
-                    write_body(ctx.caller, refusal, &ctx.request_id)
+                    write_body(ctx.caller, &refusal, ctx.request_id())
                 });
             }
             Ok(())
@@ -246,8 +248,8 @@ fn write_events(
     body: &mut Option<Bytes>,
     end: bool,
 ) -> Result<()> {
-    if ctx.first_chunk.is_none() && makes_objects(ctx) {
-        ctx.first_chunk.clone_from(body);
+    if ctx.timing.first_event.is_none() && makes_objects(ctx) {
+        ctx.told.clone_from(body);
     }
     let Stage::Stream(stream) = &mut ctx.stage else { return Ok(()) };
     match stream.push(body.take(), end) {

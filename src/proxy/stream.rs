@@ -13,6 +13,8 @@ const WHOLE: usize = 32 << 20;
 const TAIL: usize = 16 << 10;
 /// Answers up to this size are kept whole only to read their usage.
 const METERED_WHOLE: usize = 256 << 10;
+/// Where usage is looked for first: this much of an answer's end.
+const USAGE_END: usize = 1 << 10;
 /// How much of a stream is held before its first event is known to be good.
 const UNJUDGED: usize = 64 << 10;
 
@@ -94,16 +96,6 @@ impl Stage {
         }
     }
 
-    /// A metered answer that was short enough to be kept whole.
-    pub fn whole(&self) -> Option<Bytes> {
-        match self {
-            Self::Meter(meter) if meter.length <= METERED_WHOLE => {
-                Some(Bytes::from(meter.kept.concat()))
-            }
-            _ => None,
-        }
-    }
-
     /// Events that carried data so far.
     pub fn events(&self) -> u64 {
         match self {
@@ -165,10 +157,17 @@ impl Meter {
         }
         match self.kept.as_slice() {
             [] => None,
-            [whole] => read_usage(whole),
-            pieces => read_usage(&pieces.concat()),
+            [whole] => usage_of(whole),
+            pieces => usage_of(&pieces.concat()),
         }
     }
+}
+
+/// The usage of a whole answer. Servers write it last, or nearly so, where it is found without
+/// reading the rest.
+fn usage_of(whole: &[u8]) -> Option<Usage> {
+    let end = whole.get(whole.len().saturating_sub(USAGE_END)..).unwrap_or(whole);
+    usage_at_the_end(end).or_else(|| read_usage(whole))
 }
 
 /// Keeps `chunk` for an edit or an error message; false when the answer is too long for that.
@@ -183,7 +182,7 @@ pub fn keep(kept: &mut BytesMut, chunk: &Bytes) -> bool {
 /// The edited answer, and the usage it told of.
 pub fn edit_whole(kept: BytesMut, edits: &ResponseEdits) -> (Bytes, Option<Usage>) {
     let whole = kept.freeze();
-    let usage = read_usage(&whole);
+    let usage = usage_of(&whole);
     (edit_response(&whole, edits).unwrap_or(whole), usage)
 }
 

@@ -123,10 +123,22 @@ impl Endpoint {
 
 /// One spelling per resource: what is authorised here must be what the upstream resolves.
 fn is_canonical(path: &str) -> bool {
-    let lower = path.to_ascii_lowercase();
-    let hidden = ["//", "%2e", "%2f", "%5c", "%00", "\\", "#"];
-    !hidden.iter().any(|part| lower.contains(part))
+    let model = path.starts_with("/v1/models/");
+    !path.contains("//")
+        && !path.contains(['\\', '#'])
         && !path.split('/').any(|segment| matches!(segment, "." | ".."))
+        && escaped(path).all(|byte| match byte {
+            // The id of a model, which is looked up here, may hold a slash.
+            Some(b'/') => model,
+            Some(byte) => !byte.is_ascii_alphanumeric() && !b"-._~\\\0".contains(&byte),
+            None => false,
+        })
+}
+
+/// The bytes that stand percent-encoded in a path; `None` for an escape that is none.
+fn escaped(path: &str) -> impl Iterator<Item = Option<u8>> {
+    let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+    path.as_bytes().split(|byte| *byte == b'%').skip(1).map(move |rest| hex(rest.get(..2)?))
 }
 
 fn find_local(path: &str) -> Option<Endpoint> {
@@ -194,7 +206,9 @@ mod tests {
 
     #[test]
     fn model_ids_may_hold_slashes() {
-        assert_eq!(find(&Method::GET, "/v1/models/a/b"), Some(Endpoint::Local(Local::Model)));
+        for path in ["/v1/models/a/b", "/v1/models/a%2Fb"] {
+            assert_eq!(find(&Method::GET, path), Some(Endpoint::Local(Local::Model)), "{path}");
+        }
     }
 
     #[test]
@@ -215,7 +229,15 @@ mod tests {
 
     #[test]
     fn a_path_with_a_second_spelling_is_unknown() {
-        for path in ["/v1/files/../models", "/v1//files", "/v1/files/%2e%2e/x", "/v1/files/a%2Fb"] {
+        for path in [
+            "/v1/files/%66ile-1",
+            "/v1/files/a%zz",
+            "/v1/files/a%2",
+            "/v1/files/../models",
+            "/v1//files",
+            "/v1/files/%2e%2e/x",
+            "/v1/files/a%2Fb",
+        ] {
             assert_eq!(find(&Method::GET, path), None, "{path}");
         }
     }

@@ -163,3 +163,18 @@ async fn an_object_nobody_knows_is_asked_for_at_the_default_provider() {
     other.get("/v1/files/file-of-old").await.ok();
     assert_eq!(a.call().target(), "/v1/files/file-of-old");
 }
+
+#[tokio::test]
+async fn an_object_is_its_makers_from_the_moment_it_is_told_of() {
+    let (a, _b, gateway) = two_tenants().await;
+    let (maker, other) = callers(&gateway);
+    let (mut makers, mut others) = (maker.connect().await, other.connect().await);
+    let make = maker.post("/v1/files", "{}");
+    for turn in 0..100 {
+        // Asked for with the very next packet, over a connection that is open already.
+        let id = made(make.over(&mut makers).await).await;
+        let stolen = other.request("GET", &format!("/v1/files/{id}")).over(&mut others).await;
+        assert_eq!(stolen.status, 404, "object {turn}: {stolen:?}");
+    }
+    assert_eq!(a.count(), 100);
+}

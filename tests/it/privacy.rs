@@ -59,6 +59,9 @@ async fn everything(yaml: &str) -> (Upstream, Gateway) {
         .send("GET / HTTP/1.1\r\nauthorization: Bearer client-canary-1\r\nbad header\r\n\r\n")
         .await;
     let _refused = connection.wire.head().await;
+    let mut connection = gateway.client().connect().await;
+    connection.send("GET /v1/models?key=client-canary-1 HTTP/9.9\r\n\r\n").await;
+    let _refused = connection.wire.head().await;
     let last = client.post(CHAT, prompt).header("x-request-id", "the-last-one").send().await;
     assert!(last.status > 0, "{last:?}");
     until("the last line", || gateway.log().contains("the-last-one")).await;

@@ -9,6 +9,7 @@ use crate::support::answer::{Answer, Body};
 use crate::support::client::{CHAT, Reply};
 use crate::support::fixture::{self, Recorded};
 use crate::support::gateway;
+use crate::support::http2::Http2;
 use crate::support::upstream;
 
 const SIZES: [usize; 5] = [1, 7, 64, 1000, 1 << 20];
@@ -18,6 +19,7 @@ fn path(recorded: &Recorded) -> &'static str {
     let paths = [
         ("completions", "/v1/completions"),
         ("embeddings", "/v1/embeddings"),
+        ("messages_count_tokens", "/v1/messages/count_tokens"),
         ("messages", "/v1/messages"),
         ("responses", "/v1/responses"),
     ];
@@ -32,9 +34,16 @@ fn answer(recorded: &Recorded, size: usize) -> Answer {
     Answer { body: Body::Chunks(pieces), ..answer }
 }
 
+/// What is passed on as it is: all but the failures of the server itself.
+async fn passed_on() -> Vec<Recorded> {
+    let mut recordings = fixture::vllm().await;
+    recordings.retain(|recorded| recorded.status() < 500);
+    recordings
+}
+
 #[tokio::test]
 async fn every_recorded_answer_comes_back_byte_for_byte_at_every_chunk_size() {
-    let recordings = fixture::vllm().await;
+    let recordings = passed_on().await;
     let script = Arc::new(Mutex::new(Answer::chat("")));
     let current = Arc::clone(&script);
     let upstream = upstream::with(move |_| current.lock().unwrap().clone()).await;
@@ -68,7 +77,7 @@ fn same(reply: &Reply, recorded: &Recorded, size: usize) {
 
 #[tokio::test]
 async fn the_tokens_of_recorded_answers_are_counted() {
-    let recordings = fixture::vllm().await;
+    let recordings = passed_on().await;
     let usage = |recorded: &Recorded| {
         let text = String::from_utf8_lossy(&recorded.body).into_owned();
         let object = text.rsplit("\"usage\":{").next()?.to_owned();
@@ -76,7 +85,10 @@ async fn the_tokens_of_recorded_answers_are_counted() {
             let (_, rest) = object.split_once(&format!("\"{name}\":"))?;
             rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse::<u64>().ok()
         };
-        let prompt = number("prompt_tokens").or(number("input_tokens"))?;
+        // Anthropic's dialect counts what the cache had beside the rest.
+        let beside = ["cache_creation_input_tokens", "cache_read_input_tokens"];
+        let beside: u64 = beside.iter().filter_map(|name| number(name)).sum();
+        let prompt = number("prompt_tokens").or(number("input_tokens"))? + beside;
         let completion = number("completion_tokens").or(number("output_tokens"))?;
         text.contains("\"usage\":{").then_some((prompt, completion))
     };
@@ -102,7 +114,7 @@ async fn the_tokens_of_recorded_answers_are_counted() {
 
 #[tokio::test]
 async fn usage_that_was_not_asked_for_is_the_only_thing_withheld() {
-    let recordings = fixture::vllm().await;
+    let recordings = passed_on().await;
     let script = Arc::new(Mutex::new(Answer::chat("")));
     let current = Arc::clone(&script);
     let upstream = upstream::with(move |_| current.lock().unwrap().clone()).await;
@@ -128,7 +140,7 @@ async fn usage_that_was_not_asked_for_is_the_only_thing_withheld() {
 
 #[tokio::test]
 async fn an_edit_that_finds_nothing_changes_nothing() {
-    let recordings = fixture::vllm().await;
+    let recordings = passed_on().await;
     let script = Arc::new(Mutex::new(Answer::chat("")));
     let current = Arc::clone(&script);
     let upstream = upstream::with(move |_| current.lock().unwrap().clone()).await;
@@ -138,9 +150,7 @@ async fn an_edit_that_finds_nothing_changes_nothing() {
         let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
         let plain = |recorded: &&Recorded| {
             let text = String::from_utf8_lossy(&recorded.body).into_owned();
-            !text.contains("think>")
-                && !text.contains("\"reasoning\":\"")
-                && recorded.status() == 200
+            !text.contains("think>") && !text.contains("\"reasoning\":") && recorded.status() == 200
         };
         for recorded in recordings.iter().filter(plain) {
             for size in [7, 1 << 20] {
@@ -153,5 +163,35 @@ async fn an_edit_that_finds_nothing_changes_nothing() {
                 same(&reply, recorded, size);
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn every_recorded_answer_comes_back_byte_for_byte_over_http2() {
+    for recorded in passed_on().await {
+        let upstream = upstream::always(answer(&recorded, 50)).await;
+        let gateway = gateway::front(&upstream).await;
+        let stream = recorded.is_stream();
+        let body = format!(
+            r#"{{"model":"m","stream":{stream},"stream_options":{{"include_usage":true}}}}"#
+        );
+        let mut http2 = Http2::connect(gateway.address).await;
+        let reply = http2.post(path(&recorded), body).await.rest().await;
+        assert_eq!(reply.status, recorded.status(), "{}: {reply:?}", recorded.name);
+        assert_eq!(reply.body, recorded.body, "{}: {reply:?}", recorded.name);
+    }
+}
+
+#[tokio::test]
+async fn a_servers_own_failure_is_told_anew_in_its_words() {
+    let mut recordings = fixture::vllm().await;
+    recordings.retain(|recorded| recorded.status() >= 500);
+    for recorded in recordings {
+        let upstream = upstream::always(answer(&recorded, 50)).await;
+        let gateway = gateway::front(&upstream).await;
+        let reply = gateway.client().chat("hi").await;
+        let error = reply.refused(recorded.status(), "upstream_error");
+        let said: serde_json::Value = serde_json::from_slice(&recorded.body).unwrap();
+        assert_eq!(error["message"], said["error"]["message"], "{}", recorded.name);
     }
 }

@@ -201,3 +201,53 @@ async fn a_model_cannot_hide_behind_another_content_type() {
     }
     assert_eq!(upstream.count(), 0, "{:?}", upstream.calls());
 }
+
+#[tokio::test]
+async fn an_offer_to_upgrade_a_chat_is_ignored() {
+    // Java's own client offers HTTP/2 that way with every plain request.
+    let (upstream, gateway) = any().await;
+    let body = chat_body(&"x".repeat(100_000)).to_string();
+    for (offer, settings) in [("h2c", true), ("websocket", false), ("foo", false)] {
+        let index = upstream.count();
+        let request = gateway.client().post(CHAT, body.clone()).header("upgrade", offer);
+        let request = match settings {
+            true => request
+                .header("connection", "Upgrade, HTTP2-Settings")
+                .header("http2-settings", "AAMAAABkAAQAAP__"),
+            false => request.header("connection", "Upgrade"),
+        };
+        let mut connection = gateway.client().connect().await;
+        for turn in 0..2 {
+            let reply = request.over(&mut connection).await;
+            assert_eq!(reply.said(), "hello", "{offer}, request {turn}");
+            let call = upstream.calls()[index + turn].clone();
+            assert!(call.text() == body, "{offer}: {} bytes", call.body_len());
+            for name in ["upgrade", "http2-settings"] {
+                assert_eq!(call.header(name), None, "{offer}: {call:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_offer_to_upgrade_a_stream_is_ignored() {
+    let upstream = upstream::always(Answer::words(&["a", "b"], true)).await;
+    let gateway = gateway::front(&upstream).await;
+    let body = crate::support::client::stream_body("hi").to_string();
+    let request = gateway.client().post(CHAT, body).header("upgrade", "h2c");
+    let request = request.header("connection", "Upgrade, HTTP2-Settings");
+    let reply = request.header("http2-settings", "AAMAAABkAAQAAP__").send().await.ok();
+    assert_eq!(reply.streamed(), "ab", "{reply:?}");
+}
+
+#[tokio::test]
+async fn a_question_with_a_body_is_passed_on_with_it() {
+    let (upstream, gateway) = any().await;
+    let request = gateway.client().request("GET", "/v1/files").body("{\"x\":1}");
+    let request = request.header("content-type", "application/json");
+    let reply = request.header("content-length", "7").send().await;
+    assert!(matches!(reply.status, 200 | 400), "{reply:?}");
+    if reply.status == 200 {
+        assert_eq!(upstream.call().text(), "{\"x\":1}");
+    }
+}

@@ -192,3 +192,19 @@ async fn an_event_without_end_does_not_fill_the_memory() {
     let grown = gateway.peak_memory().saturating_sub(before);
     assert!(grown < 64 << 10, "it grew by {grown} KiB");
 }
+
+#[tokio::test]
+async fn an_upgrade_nobody_asked_for_is_no_answer() {
+    let (upstream, gateway) = saying(
+        Answer::new(101, "x", "").header("upgrade", "websocket").header("connection", "upgrade"),
+    )
+    .await;
+    upstream.behave(|_| {
+        Answer::raw(
+            "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nraw",
+        )
+        .ending(Ending::Cut)
+    });
+    let reply = gateway.client().chat("hi").await;
+    reply.refused(502, "upstream_error");
+}

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Below Linux's ephemeral ports, so that no outgoing connection sits on one.
@@ -19,7 +20,7 @@ pub struct Port {
 impl Port {
     /// Tests run as processes of their own: a locked file tells them which ports are taken.
     pub fn take() -> Self {
-        let folder = std::env::temp_dir().join("forebay-it-ports");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ports");
         std::fs::create_dir_all(&folder).unwrap();
         loop {
             let turn = TURN.fetch_add(1, Relaxed);

@@ -246,12 +246,13 @@ async fn exchange(
 
 /// Health and the list of models, which are no calls.
 fn own_answer(head: &Head, shared: &Shared) -> Option<Answer> {
-    match (head.word(0), head.word(1)) {
+    let path = head.word(1).split('?').next().unwrap_or_default();
+    match (head.word(0), path) {
         ("GET", "/health") => {
             let healthy = shared.healthy.load(SeqCst);
             Some(Answer::new(if healthy { 200 } else { 503 }, "text/plain", ""))
         }
-        ("GET", "/v1/models") => {
+        ("GET", path) if path.ends_with("/models") => {
             let models = shared.models.lock().unwrap().clone();
             Some(Answer::new(200, "application/json", models))
         }
