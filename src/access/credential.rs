@@ -17,10 +17,6 @@ pub struct Ambiguous;
 /// Headers that carry a key as they are. `Authorization` and `?key=` are read apart.
 const KEY_HEADERS: [&str; 3] = ["x-api-key", "api-key", "x-goog-api-key"];
 
-/// Headers never passed on to a provider as the caller sent them.
-pub const CREDENTIAL_HEADERS: [&str; 4] =
-    ["authorization", "x-api-key", "api-key", "x-goog-api-key"];
-
 /// How `OpenAI`'s browser clients send a key over a WebSocket
 /// (<https://platform.openai.com/docs/guides/realtime-websocket>).
 const KEY_SUBPROTOCOL: &str = "openai-insecure-api-key.";
@@ -93,11 +89,13 @@ fn keys_in_query(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
     })
 }
 
+/// Whether a member of a query is a key, however its name is spelled.
 fn is_key(member: &str) -> bool {
-    member == "key" || member.starts_with("key=")
+    let name = percent_decoded(member.split_once('=').map_or(member, |(name, _)| name));
+    matches!(&*name, "key" | "api-key" | "api_key")
 }
 
-/// `%41` is `A` and `+` a space; what is not valid stays as it is.
+/// `%41` is `A`; what is not valid stays as it is.
 pub fn percent_decoded(text: &str) -> Cow<'_, str> {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy()
 }

@@ -6,9 +6,8 @@ mod owners;
 mod principal;
 
 pub use self::credential::{
-    Ambiguous, CREDENTIAL_HEADERS, Credential, percent_decoded, subprotocols_without_key,
-    without_keys,
+    Ambiguous, Credential, percent_decoded, subprotocols_without_key, without_keys,
 };
 pub use self::keyring::{Digest, Keyring};
-pub use self::owners::{LONGEST_ID, Origin, Owners};
+pub use self::owners::{Origin, Owners};
 pub use self::principal::Principal;

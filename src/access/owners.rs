@@ -9,7 +9,7 @@ use crate::provider::ApiKey;
 /// Objects remembered; the oldest are forgotten first.
 const REMEMBERED: usize = 100_000;
 /// Longer ids are no provider's.
-pub const LONGEST_ID: usize = 256;
+const LONGEST_ID: usize = 256;
 
 /// Where an object was made, and by whom.
 #[derive(Clone, Debug)]

@@ -121,7 +121,11 @@ impl Pool {
         let idlest = self.idlest(tried);
         let fit = idlest.iter().find(|backend| admits(backend, now, &probe));
         // With every healthy replica left out, one that may fail beats none.
-        let fit = fit.or_else(|| idlest.first().filter(|_| tried.is_empty()));
+        let fit = fit.or_else(|| {
+            let last = idlest.first().filter(|_| tried.is_empty())?;
+            probe.set(replica_of(last).is_some_and(|replica| replica.breaker.claim_probe()));
+            Some(last)
+        });
         fit.and_then(|backend| picked(backend, probe.get()))
     }
 
@@ -142,21 +146,26 @@ impl Pool {
     }
 
     /// The replica began to answer a request.
-    pub fn answered(&self, replica: &Replica) {
-        replica.breaker.answer();
+    pub fn answered(&self, pick: &Pick) {
+        if pick.in_flight.counts() {
+            pick.replica().breaker.answer();
+        }
     }
 
     /// The replica answered a request in full.
-    pub fn succeeded(&self, replica: &Replica) {
-        replica.breaker.succeed();
+    pub fn succeeded(&self, pick: &Pick) {
+        if pick.in_flight.counts() {
+            pick.replica().breaker.succeed();
+        }
     }
 
     /// The replica failed a request. Ejects it when it has failed too often, unless that would
     /// leave out more than the configured share, or the last one.
-    pub fn failed(&self, replica: &Replica, error: &str) {
+    pub fn failed(&self, pick: &Pick, error: &str) {
+        let replica = pick.replica();
         replica.note_error(error);
         let Some(rule) = &self.ejection else { return };
-        if !replica.breaker.fail(rule) {
+        if !pick.in_flight.counts() || !replica.breaker.fail(rule) {
             return;
         }
         let backends = self.backends().get_backend();
@@ -205,7 +214,10 @@ impl Pool {
 
     /// Looks names up and checks replicas, for ever; ends when its task is dropped.
     pub async fn run(&self) {
-        let mut next_lookup = tokio::time::Instant::now() + LOOKUP_INTERVAL;
+        // A pool that found nothing at the start looks again soon.
+        let found = !self.backends().get_backend().is_empty();
+        let first = if found { LOOKUP_INTERVAL } else { LOOKUP_AGAIN };
+        let mut next_lookup = tokio::time::Instant::now() + first;
         loop {
             let pause = self.check_interval.unwrap_or(LOOKUP_INTERVAL);
             let wake = (tokio::time::Instant::now() + pause).min(next_lookup);

@@ -78,6 +78,12 @@ impl InFlight {
     pub fn replica(&self) -> &Arc<Replica> {
         &self.replica
     }
+
+    /// Whether this request's outcome says something about the replica as it is now. While one is
+    /// left out, only its probe does: the others began before that, and end when they end.
+    pub(super) fn counts(&self) -> bool {
+        self.probe || !self.replica.breaker.is_ejected()
+    }
 }
 
 impl Drop for InFlight {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue};
@@ -21,6 +21,8 @@ pub struct ApiKey {
     pub hint: String,
     /// Milliseconds on the ring's clock; 0: in use.
     rests_until: AtomicU64,
+    /// It rests because it is limited, not because it was refused.
+    limited: AtomicBool,
 }
 
 /// The keys of one provider.
@@ -36,8 +38,8 @@ impl KeyRing {
     pub fn new(keys: &[Secret], auth: AuthStyle) -> Option<Self> {
         let key = |secret: &Secret| {
             let header = auth.header(secret.expose())?;
-            let rests_until = AtomicU64::new(0);
-            Some(Arc::new(ApiKey { header, hint: secret.hint(), rests_until }))
+            let (rests_until, limited) = (AtomicU64::new(0), AtomicBool::new(false));
+            Some(Arc::new(ApiKey { header, hint: secret.hint(), rests_until, limited }))
         };
         let keys = keys.iter().map(key).collect::<Option<_>>()?;
         Some(Self { keys, turn: AtomicUsize::new(0), started: Instant::now() })
@@ -47,23 +49,26 @@ impl KeyRing {
         self.keys.is_empty()
     }
 
-    /// The next key in turn that is not among `tried`. Rested keys first; a resting one only when
-    /// `resting_too`, and then the one whose rest ends first.
-    pub fn pick(&self, tried: &[Arc<ApiKey>], resting_too: bool) -> Option<Arc<ApiKey>> {
+    /// The next rested key in turn that is not among `tried`. With `refused_too`, one that was refused
+    /// is better than none; one that is limited has been told when to come back.
+    pub fn pick(&self, tried: &[Arc<ApiKey>], refused_too: bool) -> Option<Arc<ApiKey>> {
         let now = self.now();
         let first = self.turn.fetch_add(1, Relaxed) % self.keys.len().max(1);
         let in_turn = self.keys.iter().cycle().skip(first).take(self.keys.len());
         let mut fresh = in_turn.filter(|key| !tried.iter().any(|other| Arc::ptr_eq(other, key)));
-        if !resting_too {
-            return fresh.find(|key| key.rests_until.load(Relaxed) <= now).cloned();
+        let until = |key: &&Arc<ApiKey>| key.rests_until.load(Relaxed);
+        if !refused_too {
+            return fresh.find(|key| until(key) <= now).cloned();
         }
-        fresh.min_by_key(|key| key.rests_until.load(Relaxed).max(now)).cloned()
+        let usable = |key: &&Arc<ApiKey>| until(key) <= now || !key.limited.load(Relaxed);
+        fresh.filter(usable).min_by_key(until).cloned()
     }
 
-    /// Lets a key rest for `pause`.
-    pub fn rest(&self, key: &ApiKey, pause: Duration) {
+    /// Lets a key rest for `pause`, or as long as it rests already.
+    pub fn rest(&self, key: &ApiKey, pause: Duration, limited: bool) {
         let pause = u64::try_from(pause.min(LONGEST_REST).as_millis()).unwrap_or(0);
-        key.rests_until.store(self.now().saturating_add(pause), Relaxed);
+        key.limited.store(limited, Relaxed);
+        key.rests_until.fetch_max(self.now().saturating_add(pause), Relaxed);
     }
 
     /// How long until the first key is rested; `None` when one is, or there is none at all.
@@ -113,16 +118,26 @@ mod tests {
     }
 
     #[test]
-    fn a_resting_key_is_passed_over_and_remains_the_last_resort() {
+    fn a_resting_key_is_passed_over() {
         let ring = ring(&["aaaa-aaaa-aaaa-1111", "bbbb-bbbb-bbbb-2222"]);
         let limited = ring.pick(&[], false).unwrap();
-        ring.rest(&limited, Duration::from_mins(1));
+        ring.rest(&limited, Duration::from_mins(1), true);
         for _ in 0..4 {
             assert!(!Arc::ptr_eq(&ring.pick(&[], false).unwrap(), &limited));
         }
         let other = ring.pick(&[], false).unwrap();
-        assert!(ring.pick(&[Arc::clone(&other)], false).is_none());
-        assert!(Arc::ptr_eq(&ring.pick(&[other], true).unwrap(), &limited));
+        assert!(ring.pick(&[other], false).is_none());
+    }
+
+    #[test]
+    fn a_refused_key_is_the_last_resort_and_a_limited_one_is_none() {
+        let ring = ring(&["aaaa-aaaa-aaaa-1111"]);
+        let only = ring.pick(&[], false).unwrap();
+        ring.rest(&only, Duration::from_mins(1), false);
+        assert!(ring.pick(&[], false).is_none());
+        assert!(ring.pick(&[], true).is_some());
+        ring.rest(&only, Duration::ZERO, true);
+        assert!(ring.pick(&[], true).is_none(), "a shorter rest ends no longer one");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The way in: who asks, for what, with which body, and where it may go.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use pingora::ErrorType;
@@ -54,6 +56,7 @@ pub async fn admit(
         return Err(Refusal::unknown_path(request.method.as_str(), path));
     };
     ctx.endpoint = Some(endpoint);
+    ctx.makes = request.method == http::Method::POST;
     if let Endpoint::Local(local @ (Local::Live | Local::Ready | Local::Metrics)) = endpoint {
         return Ok(Admitted::Local(local));
     }
@@ -62,11 +65,14 @@ pub async fn admit(
     match endpoint {
         Endpoint::Local(local) => return Ok(Admitted::Local(local)),
         Endpoint::ByModel(call) => form = by_model(session, ctx, call).await?,
-        Endpoint::ByDefault(call) => by_default(session, ctx, call).await?,
+        Endpoint::ByDefault(call) => form = by_default(session, ctx, call).await?,
         Endpoint::Realtime => realtime(session, ctx)?,
     }
     let uri = &session.req_header().uri;
     objects::check(&gateway.owners, ctx, uri.path(), uri.query().unwrap_or_default())?;
+    if ctx.course.hops.is_empty() {
+        return Err(Refusal::no_default_provider());
+    }
     if !matches!(ctx.body, Body::None) {
         install(session, ctx, gateway, form);
     }
@@ -96,13 +102,21 @@ fn authenticate(ctx: &mut Context, session: &Session, endpoint: Endpoint) -> Res
     let known = credential.as_ref().and_then(|key| ctx.snapshot.keyring.find(key)).cloned();
     let operator =
         known.is_none() && credential.as_ref().is_some_and(|key| ctx.snapshot.is_operator(key));
+    // Said on purpose, `anonymous` opens calls, not what is for operators.
+    let internal = endpoint == Endpoint::Local(Local::HealthDetailed);
+    if internal && known.is_none() && !operator && ctx.snapshot.config.anonymous {
+        return Err(Refusal::no_key());
+    }
     ctx.principal = match (known, credential) {
         (Some(principal), _) => Some(principal),
         // The operators' key opens what is for operators, and no call.
-        (None, Some(_)) if operator && endpoint == Endpoint::Local(Local::HealthDetailed) => {
-            Some(ctx.snapshot.anonymous.clone())
-        }
+        (None, Some(_)) if operator && internal => Some(ctx.snapshot.anonymous.clone()),
         (None, Some(_)) if operator => return Err(Refusal::unknown_key()),
+        // With keys of ours about, an unknown one is more likely a mistyped one of them than a
+        // provider's, which it would be sent to.
+        (None, Some(_)) if !ctx.snapshot.config.keys.is_empty() => {
+            return Err(Refusal::unknown_key());
+        }
         (None, key) if ctx.snapshot.open => {
             // None of our keys: then it is the caller's own with a provider.
             ctx.own_key = key;
@@ -122,7 +136,8 @@ async fn by_model(
     ctx.asked.operation = call.operation;
     let mut form = None;
     let model = if is_form(&session.req_header().headers) {
-        let (model, scanner) = read_form(session, ctx).await?;
+        let total = longest(ctx, ctx.snapshot.config.limits.upload);
+        let (model, scanner) = within(total, read_form(session, ctx)).await?;
         form = scanner;
         model
     } else {
@@ -146,34 +161,44 @@ fn plan(ctx: &mut Context, name: &str) -> Result<(), Refusal> {
     let snapshot = ctx.snapshot.clone();
     let found = snapshot.models.find(name);
     let Some((model, bare)) = found else { return Err(Refusal::model_not_found(name)) };
-    if !ctx.principal.as_ref().is_some_and(|principal| principal.may_use(bare)) {
-        return Err(Refusal::model_not_allowed(name));
-    }
+    // A fallback serves another model, which the caller must be allowed as well.
+    let may_use = |name: &str| ctx.principal.as_ref().is_some_and(|who| who.may_use(name));
     let hop = |leg: crate::routing::Leg| {
+        if !may_use(&leg.asked) {
+            return None;
+        }
         let upstream = snapshot.upstream(leg.provider()?)?.clone();
         Some(Hop { upstream, leg: Some(leg) })
     };
+    if !may_use(bare) {
+        return Err(Refusal::model_not_allowed(name));
+    }
     ctx.course.hops = snapshot.models.plan(model, bare).into_iter().filter_map(hop).collect();
     Ok(())
 }
 
 /// A call without a model goes to `default_provider`. A model that stands in it all the same, as in
 /// an assistant, must be one the caller may use.
-async fn by_default(session: &mut Session, ctx: &mut Context, call: Call) -> Result<(), Refusal> {
+async fn by_default(
+    session: &mut Session,
+    ctx: &mut Context,
+    call: Call,
+) -> Result<Option<Scanner>, Refusal> {
     ctx.asked.operation = call.operation;
-    let upstream = ctx.snapshot.default_upstream.clone();
-    let upstream = upstream.ok_or_else(Refusal::no_default_provider)?;
-    ctx.course.hops = vec![Hop { upstream, leg: None }];
+    let default = ctx.snapshot.default_upstream.clone();
+    ctx.course.hops = default.map(|upstream| Hop { upstream, leg: None }).into_iter().collect();
     let headers = &session.req_header().headers;
     let length = content_length(headers);
     if session.is_body_empty() {
-        return Ok(());
+        return Ok(None);
     }
     if is_form(&session.req_header().headers) {
+        let kind = content_type(&session.req_header().headers);
+        let form = Scanner::new(kind.as_deref().unwrap_or_default())?;
         refuse_too_long(length, ctx.snapshot.config.limits.upload)?;
         accept_body(session).await?;
         ctx.body = Body::Parts { parts: vec![Part::Live], length, model: None };
-        return Ok(());
+        return Ok(Some(form));
     }
     // Everything else is JSON, whatever its content type says: servers read it as JSON all the same.
     let (bytes, members) = read_json(session, ctx).await?;
@@ -183,20 +208,40 @@ async fn by_default(session: &mut Session, ctx: &mut Context, call: Call) -> Res
     }
     ctx.asked.stream = members.boolean(&bytes, "stream")?.unwrap_or(false);
     ctx.body = Body::Json { bytes, members };
-    Ok(())
+    Ok(None)
 }
 
-/// A WebSocket: pingora passes the upgraded connection on, the query says where to.
+/// A WebSocket: pingora passes the upgraded connection on, the query says where to. It must say so
+/// in one way: a server may take the last of two names, and undo escapes in them.
 fn realtime(session: &Session, ctx: &mut Context) -> Result<(), Refusal> {
     let query = session.req_header().uri.query().unwrap_or_default();
-    let model = query.split('&').find_map(|member| member.strip_prefix("model="));
-    let model = percent_decoded(model.ok_or_else(Refusal::no_model)?).into_owned();
+    let members = query.split('&').map(|member| member.split_once('=').unwrap_or((member, "")));
+    let mut models = members.filter(|(name, _)| {
+        let name = percent_decoded(name);
+        name == "model" || name == "deployment"
+    });
+    let named = models.next().filter(|(name, _)| *name == "model");
+    let (_, model) = named.ok_or_else(Refusal::no_model)?;
+    if models.next().is_some() {
+        return Err(Refusal::wrong_type("model", "named once"));
+    }
+    let model = percent_decoded(model).into_owned();
     plan(ctx, &model)
 }
 
 fn install(session: &mut Session, ctx: &mut Context, gateway: &Gateway, form: Option<Scanner>) {
-    let head = ctx.asked.stream.then(|| early_head(ctx)).flatten();
-    let live = Live { left: ctx.snapshot.config.limits.upload, form };
+    // Only where a stream is one of events: elsewhere `stream` may mean anything.
+    let events = ctx.asked.stream && ctx.asked.operation.has_event_stream();
+    let head = events.then(|| early_head(ctx)).flatten();
+    let live = Live {
+        left: ctx.snapshot.config.limits.upload,
+        pause: ctx.snapshot.config.timeouts.request_body,
+        form,
+        principal: ctx
+            .principal
+            .clone()
+            .filter(|_| ctx.course.hops.iter().all(|hop| hop.leg.is_none())),
+    };
     let cut = ctx.asked.stream.then(|| gateway.cut.clone());
     ctx.hold = Some(hold::install(&mut session.downstream_session, live, head, cut));
 }
@@ -222,9 +267,22 @@ async fn read_json(session: &mut Session, ctx: &Context) -> Result<(Bytes, Membe
     let length = content_length(headers);
     refuse_too_long(length, limits.body)?;
     accept_body(session).await?;
-    let bytes = read_whole(session, ctx, length).await?;
+    let total = longest(ctx, limits.body);
+    let bytes = within(total, read_whole(session, ctx, length)).await?;
     let members = json::scan(&bytes)?;
     Ok((bytes, members))
+}
+
+/// How long a body of at most `limit` bytes may take in all: what its pieces may, and 64 KiB a second.
+fn longest(ctx: &Context, limit: u64) -> Duration {
+    ctx.snapshot.config.timeouts.request_body + Duration::from_secs(limit >> 16)
+}
+
+async fn within<T>(
+    deadline: Duration,
+    read: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    tokio::time::timeout(deadline, read).await.map_err(|_| Refusal::body_too_slow())?
 }
 
 async fn read_whole(

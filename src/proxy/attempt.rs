@@ -16,7 +16,7 @@ use crate::snapshot::Upstream;
 use crate::telemetry::Metrics;
 
 /// How long a key rests when the provider does not say.
-const LIMITED_REST: Duration = Duration::from_secs(10);
+const LIMITED_REST: Duration = Duration::from_secs(1);
 /// … and when it was refused: someone has to act before it works again.
 const REFUSED_REST: Duration = Duration::from_mins(1);
 
@@ -69,8 +69,8 @@ pub fn advance(ctx: &mut Context, metrics: &Metrics, failure: Option<(Failure, N
         remember(&mut ctx.course, failure, next);
     }
     let next = choose(ctx, failure.map(|(failure, _)| failure), false);
-    // Nothing rested was left. Before anything was tried, a resting key beats no answer: it is the
-    // provider who then says what is wrong.
+    // Nothing rested was left. Before anything was tried, a refused key beats no answer: it is the
+    // provider who then says what is wrong. A limited one has been told when to come back.
     let next = next.or_else(|| {
         if ctx.course.attempts > 0 {
             return None;
@@ -105,6 +105,7 @@ fn choose(ctx: &mut Context, failure: Option<Failure>, resting_too: bool) -> Opt
     while let Some(hop) = ctx.course.hops.get(ctx.course.position).cloned() {
         if let Some(attempt) = choose_at(ctx, &hop, failure, resting_too) {
             ctx.course.begun = true;
+            ctx.course.asked.push(hop.upstream);
             return Some(attempt);
         }
         ctx.course.position += 1;
@@ -128,10 +129,11 @@ fn choose_at(
     } else {
         hop.upstream.pool.pick()?
     };
+    let again = ctx.course.asked.iter().any(|asked| Arc::ptr_eq(asked, &hop.upstream));
     // A connection that never came about has cost the provider nothing.
-    if ctx.course.begun && failure != Some(Failure::Connect) {
+    if again && failure != Some(Failure::Connect) {
         provider.budget.withdraw().then_some(())?;
-    } else if !ctx.course.begun {
+    } else if !again {
         provider.budget.deposit();
     }
     Some(Attempt {
@@ -148,7 +150,9 @@ fn choose_at(
 /// `None`: no key of ours can be used now.
 fn choose_auth(ctx: &Context, provider: &Provider, resting_too: bool) -> Option<Auth> {
     let callers = || {
-        let key = ctx.own_key.as_ref()?;
+        // A caller's key is its key with one provider: the one its request is for.
+        let first = ctx.course.hops.first()?;
+        let key = ctx.own_key.as_ref().filter(|_| first.upstream.provider.name == provider.name)?;
         provider.profile.auth.header(key.expose()).map(Auth::Callers)
     };
     let ours = || {
@@ -178,7 +182,7 @@ pub fn record_failure(
     let provider = &attempt.upstream.provider;
     metrics.attempts.with_label_values(&[provider.name.as_str(), failure.label()]).inc();
     if failure.blames_replica() {
-        attempt.upstream.pool.failed(attempt.pick.replica(), failure.label());
+        attempt.upstream.pool.failed(&attempt.pick, failure.label());
     }
     let rest = match failure {
         Failure::Status(429) => retry_after.unwrap_or(LIMITED_REST),
@@ -186,7 +190,7 @@ pub fn record_failure(
         _ => return,
     };
     if let Auth::Ours(key) = &attempt.auth {
-        provider.keys.rest(key, rest);
+        provider.keys.rest(key, rest, failure == Failure::Status(429));
         metrics.key_cooldowns.with_label_values(&[provider.name.as_str()]).inc();
         log::warn!("provider {}: key {} rests for {} s", provider.name, key.hint, rest.as_secs());
     }
@@ -195,7 +199,7 @@ pub fn record_failure(
 /// Books that a stream has begun well. Whether it is a success shows at its end.
 pub fn record_answer(ctx: &Context) {
     let Some(attempt) = &ctx.course.current else { return };
-    attempt.upstream.pool.answered(attempt.pick.replica());
+    attempt.upstream.pool.answered(&attempt.pick);
 }
 
 /// Books that the current attempt was answered in full.
@@ -203,10 +207,16 @@ pub fn record_success(ctx: &Context, metrics: &Metrics) {
     let Some(attempt) = &ctx.course.current else { return };
     let name = attempt.upstream.provider.name.as_str();
     metrics.attempts.with_label_values(&[name, "ok"]).inc();
-    attempt.upstream.pool.succeeded(attempt.pick.replica());
+    attempt.upstream.pool.succeeded(&attempt.pick);
 }
 
-/// Whether the current attempt's credential is one of ours.
+/// Whether the current attempt's credential, or its want of one, is ours to mend.
 pub fn is_our_key(ctx: &Context) -> bool {
-    ctx.course.current.as_ref().is_some_and(Attempt::is_ours)
+    let Some(attempt) = &ctx.course.current else { return false };
+    match attempt.auth {
+        Auth::Ours(_) => true,
+        Auth::Callers(_) => false,
+        // Whoever may send a key of its own, and did not, has to know.
+        Auth::None => attempt.upstream.provider.client_auth == ClientAuth::Replace,
+    }
 }

@@ -4,18 +4,23 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pingora::protocols::http::ServerSession;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType, OrErr, Result};
 
 use super::spool;
-use crate::protocol::multipart::Scanner;
+use crate::access::Principal;
+use crate::protocol::multipart::{Found, Scanner};
 
 /// The error for an upload that grows beyond its limit while it streams through.
 pub const UPLOAD_TOO_LARGE: ErrorType = ErrorType::Custom("UploadTooLarge");
 /// The error for a form that turns out malformed, or to name a second model, while it streams.
 pub const BAD_FORM: ErrorType = ErrorType::Custom("BadForm");
+
+/// The error for a form that names a model its sender may not use.
+pub const MODEL_NOT_ALLOWED: ErrorType = ErrorType::Custom("ModelNotAllowed");
 
 /// A stretch of a request body.
 #[derive(Clone, Debug)]
@@ -28,8 +33,11 @@ pub enum Part {
 }
 
 /// What is watched about an upload while it streams through.
-#[derive(Default)]
 pub struct Live {
+    /// How long the client may take for its next piece.
+    pub pause: Duration,
+    /// Who must be allowed the model that a form names on its way; `None`: that is settled.
+    pub principal: Option<Arc<Principal>>,
     /// How many more bytes the client may send.
     pub left: u64,
     /// Reads on in a form: a second `model` behind the file could be the one the upstream takes.
@@ -99,7 +107,9 @@ impl Live {
         // An empty DATA frame of HTTP/2 is nothing; handed on, it would be the chunk that ends a
         // chunked body.
         while !client.is_body_done() {
-            let read = client.read_body_or_idle(false).await?;
+            // HTTP/2 has no deadline of pingora's here.
+            let read = tokio::time::timeout(self.pause, client.read_body_or_idle(false)).await;
+            let read = read.or_err(ErrorType::ReadTimedout, "the client stopped sending")??;
             if let Some(bytes) = read.filter(|bytes| !bytes.is_empty()) {
                 self.watch(&bytes)?;
                 return Ok(Some(Piece { bytes, live: true }));
@@ -115,8 +125,15 @@ impl Live {
         self.left = left;
         match self.form.as_mut().map(|form| form.push(bytes)) {
             Some(Err(error)) => Error::e_explain(BAD_FORM, error.to_string()),
+            Some(Ok(Found::Model { value, .. })) if !self.may_use(&value) => {
+                Error::e_explain(MODEL_NOT_ALLOWED, "the form names a model that is not allowed")
+            }
             _ => Ok(()),
         }
+    }
+
+    fn may_use(&self, model: &str) -> bool {
+        self.principal.as_ref().is_none_or(|principal| principal.may_use(model))
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Context {
     pub course: Course,
     pub stage: Stage,
     pub timing: Timing,
+    /// A call that makes something: a `POST`.
+    pub makes: bool,
     /// What an answer tells of objects, until that is remembered.
     pub told: Option<Bytes>,
     /// What to tell the client when there is nothing else to tell.
@@ -84,10 +86,14 @@ pub struct Course {
     pub tried_keys: Vec<Arc<ApiKey>>,
     /// The key in whose account the object lies that the request is about.
     pub pinned: Option<Arc<ApiKey>>,
+    /// The request is about an object of the caller's.
+    pub owned: bool,
     /// Attempts made, the current one included.
     pub attempts: u32,
     /// The current position has had one.
     pub begun: bool,
+    /// Providers that have had one.
+    pub asked: Vec<Arc<Upstream>>,
     pub current: Option<Attempt>,
     /// Chosen already, for when the current one has failed.
     pub next: Option<Attempt>,
@@ -139,6 +145,7 @@ impl Context {
             course: Course::default(),
             stage: Stage::Pass,
             timing: Timing::default(),
+            makes: false,
             told: None,
             refusal: None,
             outcome: Outcome::default(),
@@ -158,8 +165,9 @@ impl Context {
 
     /// The model's label, for metrics: of the target that serves, or was tried last.
     pub fn model_label(&self) -> &str {
-        let hop = self.course.hop();
-        hop.and_then(|hop| hop.leg.as_ref()).map_or("", |leg| leg.model.label.as_str())
+        let current = self.course.current.as_ref().map(|attempt| attempt.leg.as_ref());
+        let leg = current.unwrap_or_else(|| self.course.hops.first()?.leg.as_ref());
+        leg.map_or("", |leg| leg.model.label.as_str())
     }
 
     /// The provider that serves, or was tried last.
@@ -169,13 +177,6 @@ impl Context {
 
     pub fn first_token(&self) -> Option<Duration> {
         Some(self.timing.first_event?.duration_since(self.started))
-    }
-}
-
-impl Course {
-    pub fn hop(&self) -> Option<&Hop> {
-        // Past the last hop, the last one is still what the request was about.
-        self.hops.get(self.position).or_else(|| self.hops.last())
     }
 }
 

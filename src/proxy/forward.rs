@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use crate::access;
 use crate::protocol::json::Splice;
 use crate::protocol::openai_chat::{Edits, Operation, edit_request};
-use crate::routing::Leg;
+use crate::routing::{Endpoint, Leg};
 
 /// Bodies up to this size go out in one write; larger ones in slices of what the client sent, so
 /// that no second copy of them exists.
@@ -56,18 +56,42 @@ fn patience(ctx: &Context, attempt: &Attempt) -> Option<Patience> {
     needed.then_some(Patience { first_byte, between_chunks, heartbeat })
 }
 
+/// Headers that stay with us.
+const NOT_FORWARDED: [&str; 22] = [
+    "accept-encoding",
+    "api-key",
+    "authorization",
+    "cf-connecting-ip",
+    "client-ip",
+    "cookie",
+    "expect",
+    "forwarded",
+    "origin",
+    "referer",
+    "true-client-ip",
+    "via",
+    "x-api-key",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-goog-api-key",
+    "x-real-ip",
+    "x-request-id",
+];
+
 /// Whether a header of the client's goes on to the provider. Not what is between the client and us,
 /// what would tell the provider more than it needs, or credentials. Which account pays is the
 /// gateway's to say when its key is used.
 fn is_forwarded(name: &str, our_key: bool) -> bool {
-    match name {
-        "authorization" | "x-api-key" | "api-key" | "x-goog-api-key" => false,
-        "accept-encoding" | "cookie" | "expect" | "forwarded" | "origin" | "referer" => false,
-        "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-port" | "x-forwarded-proto" => false,
-        "x-real-ip" | "x-request-id" => false,
-        "openai-organization" | "openai-project" => !our_key,
-        _ => true,
+    if name.contains('_') {
+        // Proxies spell these two ways, and servers read them as one.
+        return false;
     }
+    let account = matches!(name, "openai-organization" | "openai-project");
+    !(NOT_FORWARDED.contains(&name) || account && our_key)
 }
 
 fn write_head(ctx: &Context, attempt: &Attempt, request: &mut RequestHeader) -> Result<()> {
@@ -81,7 +105,11 @@ fn write_head(ctx: &Context, attempt: &Attempt, request: &mut RequestHeader) -> 
     request.set_uri(target);
 
     let ours = attempt.is_ours();
-    let unwanted = |name: &&HeaderName| !is_forwarded(name.as_str(), ours);
+    let upgrades = ctx.endpoint == Some(Endpoint::Realtime);
+    let unwanted = |name: &&HeaderName| {
+        let upgrade = **name == header::UPGRADE || **name == header::CONNECTION;
+        !is_forwarded(name.as_str(), ours) || (upgrade && !upgrades)
+    };
     let unwanted: Vec<HeaderName> = request.headers.keys().filter(unwanted).cloned().collect();
     for name in unwanted {
         request.remove_header(&name);

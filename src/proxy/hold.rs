@@ -50,6 +50,7 @@ struct Shared {
 
 /// How far a request has come.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing, and all combine")]
 pub struct Progress {
     /// Bytes the client sees as an answer have been written: too late for another attempt.
     pub committed: bool,
@@ -57,6 +58,8 @@ pub struct Progress {
     pub heartbeating: bool,
     /// Part of the body streamed by and cannot be sent again.
     pub spent: bool,
+    /// The client has not sent all of it yet.
+    pub unfinished: bool,
 }
 
 impl Hold {
@@ -155,6 +158,9 @@ impl HeldSession {
     /// Takes the next attempt up: its body from the start, nothing waiting.
     fn begin_attempt(&mut self) {
         let Some((parts, patience)) = self.hold.lock().next.take() else { return };
+        if matches!(parts.last(), Some(Part::Live)) {
+            self.note(|progress| progress.unfinished = true);
+        }
         self.outgoing.begin(parts);
         self.waiting.clear();
         self.clock.start(patience);
@@ -351,7 +357,11 @@ impl CustomSession for HeldSession {
     }
 
     fn is_body_done(&mut self) -> bool {
-        self.outgoing.is_done(&mut self.real)
+        let done = self.outgoing.is_done(&mut self.real);
+        if done && self.progress.unfinished {
+            self.note(|progress| progress.unfinished = false);
+        }
+        done
     }
 
     fn is_body_empty(&mut self) -> bool {

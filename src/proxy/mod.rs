@@ -95,9 +95,11 @@ impl ProxyHttp for Gateway {
                 if attempt::advance(ctx, &self.metrics, None) {
                     return Ok(false);
                 }
-                let rested =
-                    ctx.course.hops.iter().filter_map(|hop| hop.upstream.provider.keys.rested_in());
-                Refusal::no_healthy_upstream(rested.min())
+                let hops = ctx.course.hops.iter();
+                match hops.filter_map(|hop| hop.upstream.provider.keys.rested_in()).min() {
+                    Some(rest) => Refusal::upstream_limited(rest),
+                    None => Refusal::no_healthy_upstream(None),
+                }
             }
             Ok(Admitted::Local(local)) => {
                 let ready = self.ready.load(Relaxed);
@@ -151,10 +153,14 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         head: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
+        if head.status.as_u16() == 101 {
+            // From here on only the provider's silence counts: a caller may listen for long.
+            session.set_read_timeout(None);
+        }
         respond::write_head(ctx, head)
     }
 

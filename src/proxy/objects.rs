@@ -3,19 +3,43 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde_json::Value;
 
 use super::attempt::Auth;
 use super::context::{Body, Context, Hop};
 use super::refusal::Refusal;
-use crate::access::{LONGEST_ID, Origin, Owners, percent_decoded};
+use crate::access::{Origin, Owners, percent_decoded};
 use crate::protocol::framing::sse::Decoder;
-use crate::protocol::json::short_strings;
 use crate::protocol::openai_chat::Operation;
 use crate::routing::Endpoint;
 
-/// Where an answer names the objects it tells of: its own, a batch's results, a streamed response.
-const NAMES: [&str; 4] = ["/id", "/output_file_id", "/error_file_id", "/response/id"];
+/// Members of a request whose strings name objects.
+const REFERENCES: [&str; 17] = [
+    "assistant_id",
+    "batch_id",
+    "container",
+    "container_id",
+    "conversation",
+    "conversation_id",
+    "file_id",
+    "file_ids",
+    "input_file_id",
+    "previous_response_id",
+    "response_id",
+    "thread_id",
+    "training_file",
+    "upload_id",
+    "validation_file",
+    "vector_store_id",
+    "vector_store_ids",
+];
+/// What every such name has a part of, or may be written with.
+const HINTS: [&[u8]; 5] = [b"_id", b"_file", b"conta", b"conver", b"\\u00"];
+/// Where an answer names the objects it tells of: its own, a batch's results, a run's thread, an
+/// upload's file, a streamed response.
+const NAMES: [&str; 6] =
+    ["/id", "/output_file_id", "/error_file_id", "/thread_id", "/file/id", "/response/id"];
 
 /// Sends a request for known objects where they were made; refuses those of somebody else, in the
 /// words of one that does not exist.
@@ -30,12 +54,37 @@ pub fn check(owners: &Owners, ctx: &mut Context, path: &str, query: &str) -> Res
     for (_, id) in query.split('&').filter_map(|member| member.split_once('=')) {
         follow(owners, ctx, &percent_decoded(id))?;
     }
-    // A file may be named anywhere in a request: in a message's parts, a tool's resources. Whatever
-    // string is an object's id is taken for it.
     let Body::Json { bytes, .. } = &ctx.body else { return Ok(()) };
-    let bytes = bytes.clone();
-    let text = std::str::from_utf8(&bytes).unwrap_or_default();
-    short_strings(text, LONGEST_ID).try_for_each(|id| follow(owners, ctx, &id))
+    referred(&bytes.clone()).iter().try_for_each(|id| follow(owners, ctx, id))
+}
+
+/// The objects that a body names: strings that are, or stand below, a member by such a name, at any
+/// depth, as in a message's parts or a tool's resources.
+fn referred(body: &[u8]) -> Vec<String> {
+    // Most bodies name none, and are not read a second time.
+    if !HINTS.iter().any(|hint| memmem::find(body, hint).is_some()) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    if let Ok(value) = serde_json::from_slice::<Value>(body) {
+        collect(&value, false, &mut found);
+    }
+    found
+}
+
+/// Depth is bounded: bodies are scanned before, and 128 levels are the most that pass.
+fn collect(value: &Value, below: bool, found: &mut Vec<String>) {
+    match value {
+        Value::String(id) if below => found.push(id.clone()),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, below, found)),
+        Value::Object(members) => {
+            for (name, member) in members {
+                let reference = REFERENCES.contains(&name.as_str());
+                collect(member, below || reference, found);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn follow(owners: &Owners, ctx: &mut Context, id: &str) -> Result<(), Refusal> {
@@ -51,10 +100,14 @@ fn follow(owners: &Owners, ctx: &mut Context, id: &str) -> Result<(), Refusal> {
         // A call by model keeps its order, but only among the hops that know the object.
         hops if hops.iter().any(|hop| hop.leg.is_some()) => {
             ctx.course.hops.retain(|hop| Arc::ptr_eq(&hop.upstream, &upstream));
+            if ctx.course.hops.is_empty() {
+                return Err(Refusal::unknown_object(id));
+            }
         }
         _ => ctx.course.hops = vec![Hop { upstream, leg: None }],
     }
     ctx.course.pinned = origin.key;
+    ctx.course.owned = true;
     Ok(())
 }
 
@@ -73,7 +126,9 @@ pub fn makes_objects(ctx: &Context) -> bool {
 /// them. A list tells of everybody's, and has no `id`.
 pub fn remember(owners: &Owners, ctx: &mut Context) {
     let Some(told) = ctx.told.take() else { return };
-    if !(200..300).contains(&ctx.outcome.status) {
+    // Seeing an object makes nobody its maker; what a known one tells of belongs to its own.
+    let made = ctx.makes || ctx.course.owned;
+    if !made || !(200..300).contains(&ctx.outcome.status) {
         return;
     }
     let (Some(principal), Some(attempt)) = (&ctx.principal, &ctx.course.current) else { return };

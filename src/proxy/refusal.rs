@@ -90,6 +90,19 @@ impl Refusal {
         Self::new(400, "invalid_request", "The form is malformed, or names more than one model.")
     }
 
+    pub fn form_not_allowed() -> Self {
+        Self::new(403, "model_not_allowed", "This API key may not use the model the form names.")
+            .about("model")
+    }
+
+    pub fn not_streamed() -> Self {
+        Self::new(
+            502,
+            "upstream_error",
+            "The provider answered without the stream it was asked for.",
+        )
+    }
+
     pub fn wrong_type(param: &str, expected: &str) -> Self {
         Self::new(400, "invalid_request", format!("`{param}` must be {expected}.")).about(param)
     }
@@ -143,6 +156,12 @@ impl Refusal {
         Self { retry_after: retry_after.or(Some(TRY_AGAIN)), ..refusal }
     }
 
+    /// Every key that could be used has been told to wait.
+    pub fn upstream_limited(rest: Duration) -> Self {
+        let message = "The provider is limiting the gateway. Try again later.";
+        Self { retry_after: Some(rest), ..Self::new(429, "upstream_error", message) }
+    }
+
     pub fn upstream_auth() -> Self {
         Self::new(502, "upstream_auth", "The provider refused the gateway's own credentials.")
     }
@@ -167,7 +186,9 @@ impl Refusal {
     }
 
     pub fn shutting_down() -> Self {
-        Self::new(503, "overloaded", "The gateway is shutting down. Send the request again.")
+        let message = "The gateway is shutting down. Send the request again.";
+        let retry_after = Some(Duration::from_secs(1));
+        Self { retry_after, ..Self::new(503, "overloaded", message) }
     }
 
     pub fn internal() -> Self {

@@ -7,7 +7,7 @@ use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::attempt::record_failure;
-use super::body::{BAD_FORM, UPLOAD_TOO_LARGE};
+use super::body::{BAD_FORM, MODEL_NOT_ALLOWED, UPLOAD_TOO_LARGE};
 use super::context::Context;
 use super::hold::{self, SHUTTING_DOWN, SILENT_UPSTREAM};
 use super::local;
@@ -37,11 +37,18 @@ pub fn after_attempt(ctx: &mut Context, metrics: &Metrics, error: &Error, reused
     }
     let Some(failure) = blame(error) else {
         // The client's own doing, or its leaving.
-        let ours = [UPLOAD_TOO_LARGE, BAD_FORM, SHUTTING_DOWN, ErrorType::ReadTimedout]
-            .contains(&error.etype);
+        let told =
+            [UPLOAD_TOO_LARGE, BAD_FORM, MODEL_NOT_ALLOWED, SHUTTING_DOWN, ErrorType::ReadTimedout];
+        let ours = told.contains(&error.etype);
         ctx.outcome.client_gone = error.esource == ErrorSource::Downstream && !ours;
         return false;
     };
+    // Whoever is still asked has no reason to answer.
+    let unfinished = ctx.hold.as_ref().is_some_and(|hold| hold.progress().unfinished);
+    if failure == Failure::Timeout && unfinished {
+        ctx.refusal = Some(Refusal::body_too_slow());
+        return false;
+    }
     if reused && failure == Failure::Broken && repeat_on_new_connection(ctx) {
         return true;
     }
@@ -93,8 +100,11 @@ pub async fn rescue(session: &mut Session, ctx: &mut Context, error: &Error) -> 
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
     }
     let progress = ctx.hold.as_ref().map(|hold| hold.progress()).unwrap_or_default();
-    let written = session.response_written().is_some_and(|head| !head.status.is_informational());
-    let told = if progress.committed || progress.heartbeating || written {
+    let begun = match ctx.hold {
+        Some(_) => progress.committed || progress.heartbeating,
+        None => ctx.head_sent,
+    };
+    let told = if begun {
         tell_in_band(session, ctx, &refusal).await
     } else {
         // The client's own session again: the held one has no say over its connection.
@@ -134,6 +144,9 @@ fn explain(ctx: &Context, error: &Error) -> Refusal {
     }
     if error.etype == BAD_FORM {
         return Refusal::bad_form();
+    }
+    if error.etype == MODEL_NOT_ALLOWED {
+        return Refusal::form_not_allowed();
     }
     if error.etype == SHUTTING_DOWN {
         return Refusal::shutting_down();

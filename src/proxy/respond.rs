@@ -12,26 +12,37 @@ use super::context::{Context, mark};
 use super::objects::makes_objects;
 use super::refusal::Refusal;
 use super::rescue::{write_body, write_event};
-use super::stream::{Passed, Stage, edit_whole, error_message, keep};
+use super::stream::{FAILURE, Meter, Passed, Stage, WHOLE, edit_whole, error_message, keep};
 use crate::config::ResponseEdits;
 use crate::protocol::openai_chat::Operation;
-use crate::routing::{Failure, Next, judge};
+use crate::routing::{Endpoint, Failure, Next, judge};
 use crate::telemetry::Metrics;
 
 /// Pingora's name for the error that ends an attempt we mean to repeat.
 const ANOTHER_ATTEMPT: ErrorType = ErrorType::Custom("AnotherAttempt");
 
+/// Headers of a provider that stay with us.
+const NOT_RETURNED: [&str; 11] = [
+    "alt-svc",
+    "cf-cache-status",
+    "cf-ray",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "server",
+    "set-cookie",
+    "strict-transport-security",
+    "trailer",
+    "x-request-id",
+];
+
 /// Whether a header of a provider's is the client's business. Not what is between the provider and
 /// us (RFC 9110 §7.6.1), what tells of the provider's insides or our account with it, and what a web
 /// page may read here, which `cors` says.
 fn is_returned(name: &str) -> bool {
-    match name {
-        "keep-alive" | "proxy-authenticate" | "proxy-connection" | "trailer" => false,
-        "alt-svc" | "cf-cache-status" | "cf-ray" | "server" | "set-cookie" => false,
-        "strict-transport-security" | "x-request-id" => false,
-        "openai-organization" | "openai-project" => false,
-        _ => !name.starts_with("access-control-"),
-    }
+    !NOT_RETURNED.contains(&name)
+        && !name.starts_with("access-control-")
+        && !matches!(name, "openai-organization" | "openai-project")
 }
 
 /// The upstream's head: keep it, or try something else.
@@ -44,9 +55,13 @@ pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeade
         attempt.answered = true;
         attempt.pick.replica().observe_latency(attempt.started.elapsed());
     }
+    if status == 101 && ctx.endpoint != Some(Endpoint::Realtime) {
+        // Nobody asked for that, and what follows it is no HTTP.
+        record_failure(ctx, metrics, Failure::Broken, None);
+        return fail_over(ctx, metrics, Failure::Broken, Refusal::upstream_unreachable());
+    }
     if status < 300 || status == 304 {
-        begin_answer(ctx, metrics, head);
-        return Ok(());
+        return begin_answer(ctx, metrics, head);
     }
     // Redirects are not followed, and not passed on either: they name the provider's addresses.
     let failure = Failure::Status(if status < 400 { 502 } else { status });
@@ -74,13 +89,17 @@ pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeade
 fn record_client_error(ctx: &Context, metrics: &Metrics, failure: Failure) {
     record_failure(ctx, metrics, failure, None);
     if let Some(attempt) = &ctx.course.current {
-        attempt.upstream.pool.succeeded(attempt.pick.replica());
+        attempt.upstream.pool.succeeded(&attempt.pick);
     }
 }
 
-fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader) {
+fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader) -> Result<()> {
     let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let event_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
+    if !event_stream && is_heartbeating(ctx) {
+        // The client reads events by now.
+        return fail_over(ctx, metrics, Failure::Status(502), Refusal::not_streamed());
+    }
     let leg = ctx.course.current.as_ref().and_then(|attempt| attempt.leg.as_ref());
     let stage = match leg {
         Some(leg) if head.status.as_u16() != 101 => {
@@ -90,12 +109,7 @@ fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader)
         _ => Stage::Pass,
     };
     ctx.stage = match stage {
-        // Kept until it is whole: once it is out, the client may ask for what it tells of.
-        Stage::Pass | Stage::Meter(_) if makes_objects(ctx) && is_json(head) => Stage::Edit {
-            kept: bytes::BytesMut::new(),
-            edits: ResponseEdits::default(),
-            usage: None,
-        },
+        Stage::Pass | Stage::Meter(_) if makes_objects(ctx) && is_json(head) => objects_stage(head),
         stage => stage,
     };
     if !matches!(ctx.stage, Stage::Stream(_)) {
@@ -105,6 +119,18 @@ fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader)
         // Before pingora decides about framing: later, it would close the connection instead.
         head.remove_header(&header::CONTENT_LENGTH);
     }
+    Ok(())
+}
+
+/// Once an answer is out, the client may ask for what it tells of, which must be remembered by then.
+/// With a length the last piece is known as such, and the others may pass; chunks are kept until
+/// the answer is whole.
+fn objects_stage(head: &ResponseHeader) -> Stage {
+    if head.headers.contains_key(header::CONTENT_LENGTH) {
+        return Stage::Meter(Meter::default());
+    }
+    let (kept, edits) = (bytes::BytesMut::new(), ResponseEdits::default());
+    Stage::Edit { kept, edits, usage: None }
 }
 
 fn is_json(head: &ResponseHeader) -> bool {
@@ -210,10 +236,13 @@ pub fn write_chunk(
             if let Some(chunk) = body {
                 meter.push(chunk);
             }
+            if end {
+                ctx.told = meter.whole();
+            }
             Ok(())
         }
         Stage::Edit { kept, edits, usage } => {
-            let fits = body.take().is_none_or(|chunk| keep(kept, &chunk));
+            let fits = body.take().is_none_or(|chunk| keep(kept, &chunk, WHOLE));
             if !fits {
                 return Error::e_explain(ErrorType::InternalError, "an answer too long to edit");
             }
@@ -225,7 +254,7 @@ pub fn write_chunk(
             Ok(())
         }
         Stage::Failure { kept } => {
-            body.take().map(|chunk| keep(kept, &chunk));
+            body.take().map(|chunk| keep(kept, &chunk, FAILURE));
             if end && let Some(mut refusal) = ctx.refusal.take() {
                 if let Some(said) = error_message(kept) {
                     refusal.message = said;
@@ -263,7 +292,10 @@ fn write_events(
         }
         Passed::FirstError { status, body: said } => {
             let failure = Failure::Status(status.unwrap_or(502));
-            record_failure(ctx, metrics, failure, None);
+            // Without a status it may be about the request: tried elsewhere, and nobody is blamed.
+            if status.is_some() {
+                record_failure(ctx, metrics, failure, None);
+            }
             let status = status.unwrap_or(502);
             let refusal = match status {
                 401 | 403 if is_our_key(ctx) => Refusal::upstream_auth(),

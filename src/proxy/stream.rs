@@ -7,8 +7,10 @@ use crate::protocol::openai_chat::{
     Operation, StreamEditor, StreamOptions, Usage, edit_response, read_usage,
 };
 
-/// Answers up to this size are read whole for their usage, edits, or error message.
-const WHOLE: usize = 32 << 20;
+/// Answers up to this size are kept whole for their edits.
+pub const WHOLE: usize = 32 << 20;
+/// Failures up to this size are kept for their message.
+pub const FAILURE: usize = 64 << 10;
 /// Of a longer answer, this much of its end is kept: usage stands there.
 const TAIL: usize = 16 << 10;
 /// Answers up to this size are kept whole only to read their usage.
@@ -151,6 +153,15 @@ impl Meter {
         keep_end(&mut self.tail, chunk);
     }
 
+    /// The whole answer, when it was short enough to be kept.
+    pub fn whole(&self) -> Option<Bytes> {
+        match self.kept.as_slice() {
+            [] => None,
+            [whole] => Some(whole.clone()),
+            pieces => Some(Bytes::from(pieces.concat())),
+        }
+    }
+
     fn usage(&self) -> Option<Usage> {
         if self.length > METERED_WHOLE {
             return usage_at_the_end(&self.tail);
@@ -170,9 +181,9 @@ fn usage_of(whole: &[u8]) -> Option<Usage> {
     usage_at_the_end(end).or_else(|| read_usage(whole))
 }
 
-/// Keeps `chunk` for an edit or an error message; false when the answer is too long for that.
-pub fn keep(kept: &mut BytesMut, chunk: &Bytes) -> bool {
-    let fits = kept.len().saturating_add(chunk.len()) <= WHOLE;
+/// Keeps `chunk` for an edit or an error message; false when that would be more than `most`.
+pub fn keep(kept: &mut BytesMut, chunk: &Bytes, most: usize) -> bool {
+    let fits = kept.len().saturating_add(chunk.len()) <= most;
     if fits {
         kept.extend_from_slice(chunk);
     }

@@ -7,9 +7,7 @@
 pub(in crate::protocol) mod cursor;
 pub mod scan;
 pub mod splice;
-pub mod strings;
 pub(in crate::protocol) mod text;
 
 pub use scan::{Member, Members, ScanError, WrongType, scan};
 pub use splice::Splice;
-pub use strings::short_strings;

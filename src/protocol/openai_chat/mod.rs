@@ -39,3 +39,11 @@ pub enum Operation {
     /// Any other endpoint that names a model.
     Other,
 }
+
+impl Operation {
+    /// Whether `stream: true` asks for server-sent events.
+    #[must_use]
+    pub fn has_event_stream(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses | Self::Messages)
+    }
+}
