@@ -64,17 +64,17 @@ impl Endpoint {
 fn weight(value: Value) -> Option<u32> {
     if value.scalar("a whole number")?.text == "0" {
         let problem = Problem::error(value.location(), "an endpoint's `weight` must be at least 1");
-        return value.report(problem.hint("to drain a replica, take it off the list and reload"));
+        return value.report(problem.hint("to drain a replica, take it off the list"));
     }
     value.number(1, 1_000)
 }
 
-/// Replicas are told apart by their URL, so two with the same would count as one.
+/// Replicas are told apart by their address, so two with the same would count as one.
 fn report_twins(section: &Section, endpoints: &[Endpoint]) {
     let mut seen = HashSet::new();
-    if !endpoints.iter().all(|endpoint| seen.insert(&endpoint.url)) {
+    if !endpoints.iter().all(|endpoint| seen.insert((&endpoint.url.host, endpoint.url.port))) {
         let problem =
-            Problem::error(section.location_of("endpoints"), "two endpoints have one URL");
+            Problem::error(section.location_of("endpoints"), "two endpoints have one address");
         section.value.findings.report(problem.hint("give it once, with a larger `weight`"));
     }
 }

@@ -46,7 +46,7 @@ fn callers(gateway: &Gateway) -> (Client, Client) {
     (client.key("client-key-of-the-maker"), client.key("client-key-of-another"))
 }
 
-async fn made(reply: Reply) -> String {
+fn made(reply: Reply) -> String {
     reply.ok().json()["id"].as_str().unwrap().to_owned()
 }
 
@@ -54,7 +54,7 @@ async fn made(reply: Reply) -> String {
 async fn an_object_goes_to_its_maker_and_to_nobody_else() {
     let (a, _b, gateway) = two_tenants().await;
     let (maker, other) = callers(&gateway);
-    let id = made(maker.post("/v1/files", "{}").send().await).await;
+    let id = made(maker.post("/v1/files", "{}").send().await);
     maker.get(&format!("/v1/files/{id}")).await.ok();
     maker.get(&format!("/v1/files/{id}/content")).await.ok();
     let before = a.count();
@@ -77,13 +77,13 @@ async fn an_object_goes_to_its_maker_and_to_nobody_else() {
 async fn an_object_cannot_be_reached_by_another_spelling() {
     let (a, _b, gateway) = two_tenants().await;
     let (maker, other) = callers(&gateway);
-    let id = made(maker.post("/v1/files", "{}").send().await).await;
+    let id = made(maker.post("/v1/files", "{}").send().await);
     let before = a.count();
     let spelled = [
         id.replacen('f', "%66", 1),
         id.replacen('_', "%5F", 1),
         id.replacen('_', "%5f", 1),
-        id.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>(),
+        id.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat(),
     ];
     for spelling in spelled {
         let reply = other.get(&format!("/v1/files/{spelling}")).await;
@@ -98,7 +98,7 @@ async fn an_object_goes_back_with_the_key_that_made_it() {
     let (maker, _other) = callers(&gateway);
     for _ in 0..3 {
         let index = a.count();
-        let id = made(maker.post("/v1/batches", "{}").send().await).await;
+        let id = made(maker.post("/v1/batches", "{}").send().await);
         for _ in 0..4 {
             maker.get(&format!("/v1/batches/{id}")).await.ok();
         }
@@ -113,7 +113,7 @@ async fn a_response_is_found_where_its_model_is_served() {
     let (a, b, gateway) = two_tenants().await;
     let (maker, other) = callers(&gateway);
     let plain = maker.post("/v1/responses", r#"{"model":"m","input":"hi"}"#).send().await;
-    let id = made(plain).await;
+    let id = made(plain);
     let body = r#"{"model":"m","input":"hi","stream":true}"#;
     let streamed = maker.post("/v1/responses", body).send().await.ok();
     let streamed = streamed.text().split("\"id\":\"").nth(1).unwrap().to_owned();
@@ -135,7 +135,7 @@ async fn a_response_is_found_where_its_model_is_served() {
 async fn an_object_named_within_a_request_is_its_makers_only() {
     let (a, b, gateway) = two_tenants().await;
     let (maker, other) = callers(&gateway);
-    let id = made(maker.post("/v1/files", "{}").send().await).await;
+    let id = made(maker.post("/v1/files", "{}").send().await);
     let file = json!({"type": "input_file", "file_id": id});
     let chat = json!({"type": "file", "file": {"file_id": id}});
     let calls = [a.count(), b.count()];
@@ -172,7 +172,7 @@ async fn an_object_is_its_makers_from_the_moment_it_is_told_of() {
     let make = maker.post("/v1/files", "{}");
     for turn in 0..100 {
         // Asked for with the very next packet, over a connection that is open already.
-        let id = made(make.over(&mut makers).await).await;
+        let id = made(make.over(&mut makers).await);
         let stolen = other.request("GET", &format!("/v1/files/{id}")).over(&mut others).await;
         assert_eq!(stolen.status, 404, "object {turn}: {stolen:?}");
     }

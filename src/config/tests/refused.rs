@@ -104,11 +104,11 @@ const REFUSED: &[(&str, &str)] = &[
     ("providers: [{name: p, kind: vllm, endpoints: []}]", "1:46 `endpoints` is empty"),
     (
         r#"providers: [{name: p, kind: vllm, endpoints: [{url: "http://a", weight: 0}]}]"#,
-        "1:73 an endpoint's `weight` must be at least 1 (to drain a replica, take it off the list and reload)",
+        "1:73 an endpoint's `weight` must be at least 1 (to drain a replica, take it off the list)",
     ),
     (
         r#"providers: [{name: p, kind: vllm, endpoints: [{url: "http://a"}, {url: "http://A:80/"}]}]"#,
-        "1:46 two endpoints have one URL (give it once, with a larger `weight`)",
+        "1:46 two endpoints have one address (give it once, with a larger `weight`)",
     ),
     (
         "providers: [{name: p, kind: vllm, endpoints: [{weight: 2}]}]",
