@@ -222,3 +222,15 @@ fn every_example_passes_the_check() {
         assert!(output.status.success(), "{}:\n{said}", path.display());
     }
 }
+
+#[test]
+fn every_metric_is_told_of() {
+    let code = std::fs::read_to_string(root().join("src/telemetry/metrics.rs")).unwrap();
+    let docs = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    let names = Regex::new(r#""(forebay_\w+)""#).unwrap();
+    let names: Vec<&str> = names.captures_iter(&code).map(|c| c.get(1).unwrap().as_str()).collect();
+    assert!(names.len() > 10, "{names:?}");
+    let untold: Vec<&&str> =
+        names.iter().filter(|name| !docs.contains(&format!("`{name}`"))).collect();
+    assert!(untold.is_empty(), "docs/metrics.md does not tell of {untold:?}");
+}
