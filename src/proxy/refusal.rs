@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::protocol::json::{ScanError, WrongType};
 use crate::protocol::multipart::MultipartError;
-use crate::protocol::openai_chat::EditError;
+use crate::protocol::openai_chat::{
+    self, Caller, EditError, Operation, write_refusal, write_stream_refusal,
+};
 
 /// Why a request is not answered as asked. Its words are for the caller: no address, no key, and
 /// nothing of a provider but its answer stands in them.
@@ -228,5 +232,30 @@ impl From<EditError> for Refusal {
     fn from(error: EditError) -> Self {
         let EditError::InvalidRequest { param, message } = error;
         Self::new(400, "invalid_request", message).about(param)
+    }
+}
+
+/// A refusal's body, in the caller's dialect.
+pub fn write_body(caller: Caller, refusal: &Refusal, request_id: &str) -> Bytes {
+    write_refusal(caller, &to_write(refusal, request_id))
+}
+
+/// A refusal as the event that ends a stream, in the caller's dialect.
+pub fn write_event(
+    caller: Caller,
+    operation: Operation,
+    refusal: &Refusal,
+    request_id: &str,
+) -> Bytes {
+    write_stream_refusal(caller, operation, &to_write(refusal, request_id))
+}
+
+fn to_write<'a>(refusal: &'a Refusal, request_id: &'a str) -> openai_chat::Refusal<'a> {
+    openai_chat::Refusal {
+        status: refusal.status,
+        code: refusal.code,
+        message: &refusal.message,
+        param: refusal.param.as_deref(),
+        request_id,
     }
 }

@@ -1,6 +1,5 @@
 //! The one place where a failure becomes a response.
 
-use bytes::Bytes;
 use http::header;
 use pingora::http::ResponseHeader;
 use pingora::proxy::{FailToProxy, Session};
@@ -11,9 +10,8 @@ use super::body::{BAD_FORM, MODEL_NOT_ALLOWED, UPLOAD_TOO_LARGE};
 use super::context::Context;
 use super::hold::{self, SHUTTING_DOWN, SILENT_UPSTREAM};
 use super::local;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, write_body, write_event};
 use super::respond::{break_off, is_streaming, may_retry, seconds, try_next};
-use crate::protocol::openai_chat::{self, Caller, Operation, write_refusal, write_stream_refusal};
 use crate::routing::Failure;
 use crate::telemetry::Metrics;
 
@@ -199,29 +197,4 @@ async fn write(session: &mut Session, ctx: &mut Context, refusal: &Refusal) -> R
         head.insert_header(header::RETRY_AFTER, seconds(pause))?;
     }
     local::write(session, ctx, head, body).await
-}
-
-/// A refusal's body, in the caller's dialect.
-pub fn write_body(caller: Caller, refusal: &Refusal, request_id: &str) -> Bytes {
-    write_refusal(caller, &to_write(refusal, request_id))
-}
-
-/// A refusal as the event that ends a stream, in the caller's dialect.
-pub fn write_event(
-    caller: Caller,
-    operation: Operation,
-    refusal: &Refusal,
-    request_id: &str,
-) -> Bytes {
-    write_stream_refusal(caller, operation, &to_write(refusal, request_id))
-}
-
-fn to_write<'a>(refusal: &'a Refusal, request_id: &'a str) -> openai_chat::Refusal<'a> {
-    openai_chat::Refusal {
-        status: refusal.status,
-        code: refusal.code,
-        message: &refusal.message,
-        param: refusal.param.as_deref(),
-        request_id,
-    }
 }

@@ -55,6 +55,22 @@ fn an_event_within_one_chunk_is_not_copied() {
 }
 
 #[test]
+fn a_plain_event_is_read_like_any_other() {
+    let mark = "\u{feff}";
+    let events = ["a\n\n", "\n\n", "b\r\n\r\n", "c\n\r\n", "d\r\r", " e\n\n", "f\ndata: g\n\n"];
+    for first in events {
+        for second in events {
+            cuts_do_not_matter(format!("data: {first}data: {second}data: z").as_bytes());
+            // A byte order mark counts at the beginning of the stream alone.
+            cuts_do_not_matter(format!("data: {first}{mark}data: {second}").as_bytes());
+        }
+    }
+    let long = |length: usize| format!("data: {}\n\n", "x".repeat(length - 8));
+    assert!(!whole(&long(MAX_EVENT))[0].oversized);
+    assert!(whole(&long(MAX_EVENT + 1))[0].oversized);
+}
+
+#[test]
 fn every_line_ending_ends_a_line() {
     for end in ["\n", "\r", "\r\n"] {
         let stream = ["event: e", "data: a", "data: b", "", "data: c", "", ""].join(end);

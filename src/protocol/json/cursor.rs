@@ -3,6 +3,7 @@
 //! Stricter than RFC 8259 where readers are known to disagree: a lone surrogate escape and a
 //! number beyond the range of a double are refused (Python reads both, serde reads neither).
 
+use super::runs;
 use std::ops::Range;
 
 /// Nesting allowed, the outermost value counted.
@@ -253,15 +254,27 @@ impl<'t> Cursor<'t> {
         let start = self.at;
         self.at += 1;
         loop {
-            self.at += plain_run(self.rest());
-            match self.byte() {
-                b'"' => break,
-                b'\\' => self.escape()?,
-                _ => return Err(self.fault("a closing quote or an escaped character")),
+            // Step by step through a block's length: most strings end here, and an odd block has
+            // to be passed before the next one is tried.
+            let enough = self.at + runs::BLOCK;
+            while self.at < enough {
+                self.at += runs::plain_run(self.rest());
+                match self.byte() {
+                    b'"' => {
+                        self.at += 1;
+                        return Ok(start..self.at);
+                    }
+                    // They often come in rows; in those of `\u524d` this halves the time and more.
+                    b'\\' => {
+                        while self.byte() == b'\\' {
+                            self.escape()?;
+                        }
+                    }
+                    _ => return Err(self.fault("a closing quote or an escaped character")),
+                }
             }
+            self.at += runs::sound_run(self.text.as_bytes(), self.at);
         }
-        self.at += 1;
-        Ok(start..self.at)
     }
 
     fn escape(&mut self) -> Result<(), Fault> {
@@ -352,29 +365,4 @@ impl Nest {
     fn innermost(&self) -> Option<bool> {
         (self.depth > 0).then_some(self.kinds & 1 == 1)
     }
-}
-
-/// How many bytes of a string stand before the next quote, backslash or control character.
-///
-/// Eight bytes at a time: strings are nearly all of a prompt, and this is nearly all of the scan.
-fn plain_run(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = ONES << 7;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let quote = word ^ (ONES * 0x22);
-        let backslash = word ^ (ONES * 0x5c);
-        // A byte's high bit is set where the byte was zero (or below 0x20); a borrow can set bits
-        // only above a true one, and only the lowest counts.
-        let stops = (quote.wrapping_sub(ONES) & !quote)
-            | (backslash.wrapping_sub(ONES) & !backslash)
-            | (word.wrapping_sub(ONES * 0x20) & !word);
-        let stops = stops & HIGHS;
-        if stops != 0 {
-            return index * 8 + stops.trailing_zeros() as usize / 8;
-        }
-    }
-    let plain = |byte: &&u8| !matches!(byte, 0..0x20 | b'"' | b'\\');
-    words.len() * 8 + rest.iter().take_while(plain).count()
 }

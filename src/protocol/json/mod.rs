@@ -5,6 +5,7 @@
 //! single spans; all other bytes go out as they came in.
 
 pub(in crate::protocol) mod cursor;
+mod runs;
 pub mod scan;
 pub mod splice;
 pub(in crate::protocol) mod text;

@@ -2,6 +2,8 @@
 
 use crate::protocol::json::cursor::{Cursor, Fault};
 use crate::protocol::json::text::unquote;
+use memchr::memmem::Finder;
+use std::sync::LazyLock;
 
 /// Tokens of one exchange.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,11 @@ pub fn read_usage(json: &[u8]) -> Option<Usage> {
     if mentions_usage(json) { read(json)?.usage } else { None }
 }
 
+/// The name; within a string the second quote would be preceded by a backslash.
+///
+/// Built once: that takes longer than to search an event.
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
+
 /// What a document says about usage.
 #[derive(Default)]
 pub struct Report {
@@ -35,10 +42,8 @@ pub struct Report {
 
 /// May it hold a usage object?  Cheap: most events of a stream do not, or hold `"usage":null`.
 pub fn mentions_usage(json: &[u8]) -> bool {
-    // Within a string the second quote would be preceded by a backslash: this finds only names.
-    const NAME: &[u8] = b"\"usage\"";
-    memchr::memmem::find_iter(json, NAME).any(|at| {
-        let rest = json.get(at + NAME.len()..).unwrap_or_default().trim_ascii_start();
+    USAGE.find_iter(json).any(|at| {
+        let rest = json.get(at + USAGE.needle().len()..).unwrap_or_default().trim_ascii_start();
         rest.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"{"))
     })
 }
