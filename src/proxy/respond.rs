@@ -229,13 +229,14 @@ pub fn write_chunk(
     end: bool,
 ) -> Result<()> {
     let heartbeating = matches!(ctx.stage, Stage::Failure { .. }) && is_heartbeating(ctx);
+    let objects = end && makes_objects(ctx);
     match &mut ctx.stage {
         Stage::Pass => Ok(()),
         Stage::Meter(meter) => {
             if let Some(chunk) = body {
                 meter.push(chunk);
             }
-            if end {
+            if objects {
                 ctx.told = meter.whole();
             }
             Ok(())
@@ -248,7 +249,7 @@ pub fn write_chunk(
             if end {
                 let (whole, read) = edit_whole(std::mem::take(kept), edits);
                 (*body, *usage) = (Some(whole.clone()), read);
-                ctx.told = makes_objects(ctx).then_some(whole);
+                ctx.told = objects.then_some(whole);
             }
             Ok(())
         }
