@@ -59,18 +59,19 @@ pub struct Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Context;
+    /// Boxed: pingora's futures hold it by value, more than once, and are moved.
+    type CTX = Box<Context>;
 
     /// Pingora calls this once a request's head is read.
-    fn new_ctx(&self) -> Context {
+    fn new_ctx(&self) -> Box<Context> {
         edge::note_head();
-        Context::new(self.snapshot.load_full())
+        Box::new(Context::new(self.snapshot.load_full()))
     }
 
     /// Pingora's default would put a compression module in every request's way.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
         ctx.activate(&self.metrics.active);
         ctx.request_id = request_id(session.req_header());
         let config = &ctx.snapshot.config;
@@ -89,7 +90,7 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         let refusal = match admit::admit(session, ctx, self).await {
             Ok(Admitted::Forward) => {
                 if attempt::advance(ctx, &self.metrics, None) {
@@ -122,7 +123,7 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(
         &self,
         _session: &mut Session,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> Result<Box<HttpPeer>> {
         let Some(attempt) = ctx.course.next.take() else {
             return Error::e_explain(ErrorType::InternalError, "no attempt was chosen");
@@ -137,7 +138,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         forward::write_request(ctx, request)
     }
@@ -146,7 +147,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         head: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         respond::judge_head(ctx, &self.metrics, head)
     }
@@ -155,7 +156,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         if head.status.as_u16() == 101 {
             // From here on only the provider's silence counts: a caller may listen for long.
@@ -169,7 +170,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         respond::write_chunk(ctx, &self.metrics, body, end)?;
         objects::remember(&self.owners, ctx);
@@ -180,7 +181,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
         mut error: Box<Error>,
     ) -> Box<Error> {
         error.set_retry(rescue::after_connect(ctx, &self.metrics));
@@ -192,7 +193,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         _session: &mut Session,
         mut error: Box<Error>,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
         reused: bool,
     ) -> Box<Error> {
         error.set_retry(rescue::after_attempt(ctx, &self.metrics, &error, reused));
@@ -203,12 +204,12 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         error: &Error,
-        ctx: &mut Context,
+        ctx: &mut Self::CTX,
     ) -> FailToProxy {
         rescue::rescue(session, ctx, error).await
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
         if let Some(error) = error.filter(|_| ctx.outcome.failure.is_none()) {
             ctx.outcome.failure = Some(rescue::name(error));
         }
@@ -217,14 +218,14 @@ impl ProxyHttp for Gateway {
 
     /// Failures are told once, in the access log: pingora's own lines would carry the query, and
     /// with it a key.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Self::CTX, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _ctx: &Context,
+        _ctx: &Self::CTX,
         _error: &Error,
         _context: pingora::proxy::ProxyWarnLogContext,
     ) -> bool {
