@@ -28,6 +28,13 @@ trap 'exit 130' INT TERM
 
 [ -x "$bin" ] || { echo "no binary at $bin: cargo build, or set FOREBAY_BIN" >&2; exit 2; }
 
+# Debian splits what makes environments off from python3.
+if ! python3 -c 'import ensurepip' 2>/dev/null || ! command -v curl >/dev/null; then
+    command -v apt-get >/dev/null || { echo "python3 with venv, and curl, are needed" >&2; exit 2; }
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends python3-venv curl ca-certificates >/dev/null
+fi
+
 # The mark is written last: a half-made environment is made again.
 if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
     python3 -m venv --clear "$venv"
