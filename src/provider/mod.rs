@@ -4,8 +4,6 @@ mod budget;
 mod key_ring;
 mod profile;
 
-use std::time::Duration;
-
 use http::{HeaderName, HeaderValue};
 
 pub use self::budget::Budget;
@@ -74,11 +72,6 @@ impl Provider {
     /// The `Host` that an endpoint is asked for.
     pub fn host(&self, endpoint: usize) -> Option<&HeaderValue> {
         self.hosts.get(endpoint)
-    }
-
-    /// How long the provider may stay silent before its first byte.
-    pub fn first_byte(&self) -> Duration {
-        self.timeouts.first_byte
     }
 
     /// The request target on this provider: `path` is the client's canonical path (`/v1/…`),

@@ -101,9 +101,9 @@ fn remember(course: &mut Course, failure: Failure, next: Next) {
     course.failure = Some(failure);
 }
 
-fn choose(ctx: &mut Context, failure: Option<Failure>, resting_too: bool) -> Option<Attempt> {
+fn choose(ctx: &mut Context, failure: Option<Failure>, refused_too: bool) -> Option<Attempt> {
     while let Some(hop) = ctx.course.hops.get(ctx.course.position).cloned() {
-        if let Some(attempt) = choose_at(ctx, &hop, failure, resting_too) {
+        if let Some(attempt) = choose_at(ctx, &hop, failure, refused_too) {
             ctx.course.begun = true;
             ctx.course.asked.push(hop.upstream);
             return Some(attempt);
@@ -120,10 +120,10 @@ fn choose_at(
     ctx: &Context,
     hop: &Hop,
     failure: Option<Failure>,
-    resting_too: bool,
+    refused_too: bool,
 ) -> Option<Attempt> {
     let provider = &hop.upstream.provider;
-    let auth = choose_auth(ctx, provider, resting_too)?;
+    let auth = choose_auth(ctx, provider, refused_too)?;
     let pick = if ctx.course.begun {
         hop.upstream.pool.pick_other(&ctx.course.tried_replicas)?
     } else {
@@ -148,7 +148,7 @@ fn choose_at(
 }
 
 /// `None`: no key of ours can be used now.
-fn choose_auth(ctx: &Context, provider: &Provider, resting_too: bool) -> Option<Auth> {
+fn choose_auth(ctx: &Context, provider: &Provider, refused_too: bool) -> Option<Auth> {
     let callers = || {
         // A caller's key is its key with one provider: the one its request is for.
         let first = ctx.course.hops.first()?;
@@ -162,7 +162,7 @@ fn choose_auth(ctx: &Context, provider: &Provider, resting_too: bool) -> Option<
         if provider.keys.is_empty() {
             return Some(Auth::None);
         }
-        provider.keys.pick(&ctx.course.tried_keys, resting_too).map(Auth::Ours)
+        provider.keys.pick(&ctx.course.tried_keys, refused_too).map(Auth::Ours)
     };
     match provider.client_auth {
         ClientAuth::Replace => ours(),

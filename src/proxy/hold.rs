@@ -25,6 +25,8 @@ use tokio::sync::watch;
 use super::body::{Live, Outgoing, Part};
 use super::clock::{Clock, Due, Patience};
 
+/// The content type of server-sent events.
+pub const EVENT_STREAM: &str = "text/event-stream";
 /// What a heartbeat sends: a comment, which every event-stream parser skips (WHATWG HTML §9.2.5).
 const HEARTBEAT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
@@ -220,7 +222,7 @@ impl HeldSession {
         let head = match (begun, self.waiting_head()) {
             (true, _) => None,
             // The head of something else is no place for comments.
-            (false, Some(head)) if !is_event_stream(head) => return Ok(()),
+            (false, Some(head)) if !is_of_type(head, EVENT_STREAM) => return Ok(()),
             (false, Some(head)) => Some(Box::new(head.clone())),
             (false, None) => self.early_head.take(),
         };
@@ -302,9 +304,10 @@ fn is_informational(task: &HttpTask) -> bool {
     matches!(task, HttpTask::Header(head, _) if head.status.is_informational())
 }
 
-fn is_event_stream(head: &ResponseHeader) -> bool {
-    let kind = head.headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    kind.is_some_and(|kind| kind.starts_with("text/event-stream"))
+/// Whether an answer's content type is `kind`, whatever parameters it has.
+pub fn is_of_type(head: &ResponseHeader, kind: &str) -> bool {
+    let given = head.headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    given.is_some_and(|given| given.starts_with(kind))
 }
 
 fn keep_tail(tail: &mut [u8; 4], bytes: &[u8]) {
@@ -410,7 +413,7 @@ impl CustomSession for HeldSession {
             return Err(error);
         }
         self.waiting.extend(tasks);
-        self.stream = self.waiting_head().is_some_and(is_event_stream);
+        self.stream = self.waiting_head().is_some_and(|head| is_of_type(head, EVENT_STREAM));
         if self.waiting.iter().any(is_answer) { self.commit().await } else { Ok(false) }
     }
 

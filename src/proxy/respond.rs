@@ -9,6 +9,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::attempt::{advance, is_our_key, record_answer, record_failure, record_success};
 use super::context::{Context, mark};
+use super::hold::{EVENT_STREAM, is_of_type};
 use super::objects::makes_objects;
 use super::refusal::{Refusal, write_body, write_event};
 use super::stream::{FAILURE, Meter, Passed, Stage, WHOLE, edit_whole, error_message, keep};
@@ -21,11 +22,13 @@ use crate::telemetry::Metrics;
 const ANOTHER_ATTEMPT: ErrorType = ErrorType::Custom("AnotherAttempt");
 
 /// Headers of a provider that stay with us.
-const NOT_RETURNED: [&str; 11] = [
+const NOT_RETURNED: [&str; 13] = [
     "alt-svc",
     "cf-cache-status",
     "cf-ray",
     "keep-alive",
+    "openai-organization",
+    "openai-project",
     "proxy-authenticate",
     "proxy-connection",
     "server",
@@ -39,9 +42,7 @@ const NOT_RETURNED: [&str; 11] = [
 /// us (RFC 9110 §7.6.1), what tells of the provider's insides or our account with it, and what a web
 /// page may read here, which `cors` says.
 fn is_returned(name: &str) -> bool {
-    !NOT_RETURNED.contains(&name)
-        && !name.starts_with("access-control-")
-        && !matches!(name, "openai-organization" | "openai-project")
+    !NOT_RETURNED.contains(&name) && !name.starts_with("access-control-")
 }
 
 /// The upstream's head: keep it, or try something else.
@@ -72,7 +73,7 @@ pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeade
     if judge(failure, &ctx.snapshot.config.retry, is_our_key(ctx)) == Next::Keep && status < 500 {
         // The client's own mistake, in the provider's own words.
         record_client_error(ctx, metrics, failure);
-        return keep_failure(ctx, head, failure);
+        return keep_failure(ctx, head, status, pause);
     }
     record_failure(ctx, metrics, failure, pause);
     if is_our_key(ctx) && matches!(status, 401 | 403) {
@@ -81,7 +82,7 @@ pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeade
     if may_retry(ctx) && try_next(ctx, metrics, failure) {
         return again(failure);
     }
-    keep_failure(ctx, head, failure)
+    keep_failure(ctx, head, status, pause)
 }
 
 /// The replica works; what it says is about the request.
@@ -93,8 +94,7 @@ fn record_client_error(ctx: &Context, metrics: &Metrics, failure: Failure) {
 }
 
 fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader) -> Result<()> {
-    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    let event_stream = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
+    let event_stream = is_of_type(head, EVENT_STREAM);
     if !event_stream && is_heartbeating(ctx) {
         // The client reads events by now.
         return fail_over(ctx, metrics, Failure::Status(502), Refusal::not_streamed());
@@ -108,7 +108,11 @@ fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader)
         _ => Stage::Pass,
     };
     ctx.stage = match stage {
-        Stage::Pass | Stage::Meter(_) if makes_objects(ctx) && is_json(head) => objects_stage(head),
+        Stage::Pass | Stage::Meter(_)
+            if makes_objects(ctx) && is_of_type(head, "application/json") =>
+        {
+            objects_stage(head)
+        }
         stage => stage,
     };
     if !matches!(ctx.stage, Stage::Stream(_)) {
@@ -132,15 +136,13 @@ fn objects_stage(head: &ResponseHeader) -> Stage {
     Stage::Edit { kept, edits, usage: None }
 }
 
-fn is_json(head: &ResponseHeader) -> bool {
-    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    kind.is_some_and(|kind| kind.starts_with("application/json"))
-}
-
 /// Passes a failure on: told anew when it is the provider's, as it is when it is the client's own.
-fn keep_failure(ctx: &mut Context, head: &mut ResponseHeader, failure: Failure) -> Result<()> {
-    let Failure::Status(status) = failure else { return Ok(()) };
-    let pause = retry_after(&head.headers, SystemTime::now());
+fn keep_failure(
+    ctx: &mut Context,
+    head: &mut ResponseHeader,
+    status: u16,
+    pause: Option<Duration>,
+) -> Result<()> {
     // After a heartbeat there is no status left to tell it by: it becomes an event.
     let ours = status >= 500 || status == 429 || is_heartbeating(ctx);
     ctx.stage = Stage::Pass;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// The log target: `RUST_LOG=access=info` turns it on.
-pub const TARGET: &str = "access";
+const TARGET: &str = "access";
 
 /// A finished request. No content, and no key but its name.
 #[derive(Default)]

@@ -3,5 +3,5 @@
 mod access_log;
 mod metrics;
 
-pub use self::access_log::{Entry, TARGET as ACCESS_LOG};
+pub use self::access_log::Entry;
 pub use self::metrics::{Metrics, Tokens};

@@ -5,20 +5,12 @@ use sha2::{Digest, Sha256};
 
 use crate::support::answer::{Answer, Ending};
 use crate::support::client::CHAT;
-use crate::support::gateway::{self, Gateway};
+use crate::support::gateway::{self, Gateway, SPARE};
 use crate::support::http2::{Http2, send_all};
 use crate::support::upstream::{self, Upstream};
 
 const SIZES: [usize; 10] =
     [60, 4095, 16_384, 65_535, 65_536, 65_537, 131_073, 1 << 20, (4 << 20) + 1, 20 << 20];
-
-const PAIR: &str = r#"
-providers:
-  - { name: one, kind: vllm, base_url: "http://@a", health_check: { type: none }, ejection: off }
-  - { name: two, kind: vllm, base_url: "http://@b", health_check: { type: none } }
-models:
-  - { name: m, targets: [{ provider: one }, { provider: two, weight: 0 }] }
-"#;
 
 /// A chat request of exactly this many bytes, different in every place.
 fn sized(length: usize) -> Bytes {
@@ -37,7 +29,7 @@ fn digest(bytes: &[u8]) -> String {
 /// A first target that fails so, and a second that is well.
 async fn pair(first: Answer) -> (Upstream, Upstream, Gateway) {
     let (a, b) = (upstream::always(first).await, upstream::chat("well").await);
-    let gateway = gateway::with(PAIR).up("a", &a).up("b", &b).start().await;
+    let gateway = gateway::with(SPARE).up("a", &a).up("b", &b).start().await;
     (a, b, gateway)
 }
 
@@ -118,7 +110,7 @@ async fn every_size_arrives_again_at_the_second_upstream() {
 async fn every_size_arrives_at_the_second_upstream_when_nobody_listens_at_the_first() {
     let b = upstream::chat("well").await;
     let port = upstream::refusing();
-    let gateway = gateway::with(PAIR).place("a", &port.address()).up("b", &b).start().await;
+    let gateway = gateway::with(SPARE).place("a", &port.address()).up("b", &b).start().await;
     for size in SIZES {
         let body = sized(size);
         let request = gateway.client().post(CHAT, body.clone());

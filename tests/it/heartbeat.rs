@@ -2,22 +2,17 @@
 
 use crate::support::answer::{self, Answer, DONE, Ending, Gate, content};
 use crate::support::client::{CHAT, chat_body, stream_body};
-use crate::support::gateway::{self, Gateway};
+use crate::support::gateway::{self, Gateway, SPARE};
 use crate::support::http2::Http2;
 use crate::support::upstream::{self, Upstream};
 
-const BEATING: &str = r#"
-heartbeat: 100ms
-providers:
-  - { name: one, kind: vllm, base_url: "http://@a", health_check: { type: none }, ejection: off }
-  - { name: two, kind: vllm, base_url: "http://@b", health_check: { type: none } }
-models:
-  - { name: m, targets: [{ provider: one }, { provider: two, weight: 0 }] }
-"#;
+fn yaml() -> String {
+    format!("heartbeat: 100ms{SPARE}")
+}
 
 async fn beating(a: &Upstream) -> (Upstream, Gateway) {
     let b = upstream::always(Answer::words(&["second"], false)).await;
-    let gateway = gateway::with(BEATING).up("a", a).up("b", &b).start().await;
+    let gateway = gateway::with(&yaml()).up("a", a).up("b", &b).start().await;
     (b, gateway)
 }
 
@@ -169,7 +164,7 @@ async fn comments_do_not_stop_the_clock_of_the_first_byte() {
     let a = upstream::always(Answer::silence()).await;
     let b = upstream::always(Answer::words(&["second"], false)).await;
     let patience = "timeouts: { first_byte: 400ms }, ejection: off";
-    let yaml = BEATING.replace("ejection: off", patience);
+    let yaml = yaml().replace("ejection: off", patience);
     let gateway = gateway::with(&yaml).up("a", &a).up("b", &b).start().await;
     let mut stream = gateway.client().stream("hi").await;
     assert!(stream.event().await.unwrap().starts_with(':'));

@@ -1,7 +1,7 @@
 //! Trying again: how often, after what, and at whose cost.
 
 use crate::support::answer::Answer;
-use crate::support::gateway;
+use crate::support::gateway::{self, SPARE};
 use crate::support::upstream;
 
 const FIVE: &str = r#"
@@ -109,15 +109,8 @@ models:
 
 #[tokio::test]
 async fn going_on_to_another_provider_costs_the_budget_nothing() {
-    let yaml = r#"
-providers:
-  - { name: one, kind: vllm, base_url: "http://@a", health_check: { type: none }, ejection: off }
-  - { name: two, kind: vllm, base_url: "http://@b", health_check: { type: none } }
-models:
-  - { name: m, targets: [{ provider: one }, { provider: two, weight: 0 }] }
-"#;
     let (a, b) = (upstream::always(Answer::error(500, "x")).await, upstream::chat("well").await);
-    let gateway = gateway::with(yaml).up("a", &a).up("b", &b).start().await;
+    let gateway = gateway::with(SPARE).up("a", &a).up("b", &b).start().await;
     for _ in 0..30 {
         assert_eq!(gateway.client().chat("hi").await.said(), "well");
     }

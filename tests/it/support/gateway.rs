@@ -13,6 +13,15 @@ use super::port::Port;
 use super::upstream::Upstream;
 use super::{PATIENCE, eventually};
 
+/// Two providers, the second only when the first cannot serve.
+pub const SPARE: &str = r#"
+providers:
+  - { name: one, kind: vllm, base_url: "http://@a", health_check: { type: none }, ejection: off }
+  - { name: two, kind: vllm, base_url: "http://@b", health_check: { type: none } }
+models:
+  - { name: m, targets: [{ provider: one }, { provider: two, weight: 0 }] }
+"#;
+
 /// The key of the admin listener.
 pub const ADMIN_KEY: &str = "admin-key-of-the-harness";
 
