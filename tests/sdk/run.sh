@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The official `openai` package against Forebay over its mock.
+# The official `openai` package against Forebay over its mock; Forebay and Python read the same JSON.
 #
 #   tests/sdk/run.sh [pytest options]
 #
@@ -67,7 +67,7 @@ start() {
 }
 
 start mock "http://127.0.0.1:$mock/health" "$bin" mock -p "$mock"
-export FOREBAY_BASE_URL="http://127.0.0.1:$mock/v1" FOREBAY_GATEWAY=0
+export FOREBAY_BASE_URL="http://127.0.0.1:$mock/v1" FOREBAY_GATEWAY=0 FOREBAY_BIN="$bin"
 
 if [ -z "${DIRECT:-}" ]; then
     start broken "http://127.0.0.1:$broken/health" "$bin" mock -p "$broken" --fail 500
