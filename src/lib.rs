@@ -3,6 +3,18 @@
 //! The rooms, in the order a request meets them. Each uses only rooms further down
 //! (`tests/architecture.rs` holds that).
 
+/// A place where tests make things go wrong: `FAILPOINTS=name=1*panic` in the environment, in the
+/// words of the `fail` crate. Release builds have none. Cargo gives its feature to benchmarks too,
+/// which measure the gateway and not this.
+macro_rules! fault {
+    ($($point:tt)*) => {
+        #[cfg(debug_assertions)]
+        {
+            fail::fail_point!($($point)*);
+        }
+    };
+}
+
 /// Who calls, and may they.
 pub mod access;
 /// Door 2: the control plane.

@@ -224,6 +224,20 @@ fn every_example_passes_the_check() {
 }
 
 #[test]
+fn a_release_has_no_failure_points() {
+    let tree = |edges: &str| {
+        let arguments = ["tree", "--locked", "--offline", "--invert", "fail", "--edges", edges];
+        let output = Command::new(env!("CARGO")).args(arguments).current_dir(root()).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(tree("features").contains("\"failpoints\""), "tests need them");
+    let built = tree("no-dev,features");
+    assert!(built.contains("fail v") && !built.contains("\"failpoints\""), "{built}");
+}
+
+#[test]
 fn every_metric_is_told_of() {
     let code = std::fs::read_to_string(root().join("src/telemetry/metrics.rs")).unwrap();
     let docs = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();

@@ -45,6 +45,7 @@ impl Catalogue {
 
     /// Asks once. A failure leaves the last list in place.
     pub async fn fetch(&self, question: &Question) -> Result<()> {
+        fault!("balance::list_models", |_| Error::e_explain(ErrorType::ReadError, "fault"));
         let body = tokio::time::timeout(DEADLINE, get(question))
             .await
             .or_err(ErrorType::ReadTimedout, "listing models took too long")??;

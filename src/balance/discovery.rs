@@ -64,6 +64,7 @@ fn preferred(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 #[async_trait]
 impl ServiceDiscovery for Endpoints {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        fault!("balance::discover", |_| Error::e_explain(ErrorType::ConnectNoRoute, "fault"));
         let mut found = Vec::new();
         for (index, endpoint) in self.given.iter().enumerate() {
             for address in self.addresses(index, endpoint).await {

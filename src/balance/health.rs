@@ -71,6 +71,7 @@ fn http_check(
 #[async_trait]
 impl HealthCheck for EndpointChecks {
     async fn check(&self, target: &Backend) -> Result<()> {
+        fault!("balance::health_check", |_| Error::e_explain(ErrorType::ReadError, "fault"));
         let replica = target.ext.get::<Arc<Replica>>();
         let Some(check) = replica.and_then(|replica| self.checks.get(replica.endpoint)) else {
             return Error::e_explain(ErrorType::InternalError, "a replica without an endpoint");

@@ -9,6 +9,7 @@ use pingora::tls::{CertificateDer, RootCertStore};
 use pingora::upstreams::peer::{HttpPeer, PeerOptions};
 use pingora::utils::tls::WrappedX509;
 use rustls_pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
 
 use super::replica::Replica;
 use crate::config::{self, Kind};
@@ -30,6 +31,8 @@ pub struct InvalidAuthority {
 pub struct PeerTemplate {
     options: PeerOptions,
     server_name: Option<String>,
+    /// Stands for the authorities in `tls.ca_file`; 0 without.
+    trust: u64,
 }
 
 impl PeerTemplate {
@@ -44,13 +47,21 @@ impl PeerTemplate {
         options.idle_timeout = Some(timeouts.idle_pool);
         options.verify_cert = provider.tls.verify;
         options.verify_hostname = provider.tls.verify;
+        let mut trust = 0;
         if let Some(path) = &provider.tls.ca_file {
-            options.ca = Some(read_authorities(path)?.into());
+            let authorities = read_authorities(path)?;
+            trust = fingerprint(&authorities);
+            options.ca = Some(authorities.into());
         }
         if provider.kind == Kind::Mock && provider.endpoints.is_empty() {
             options.custom_l4 = Some(in_process(provider.mock.as_ref()));
         }
-        Ok(Self { options, server_name: provider.tls.server_name.clone() })
+        Ok(Self { options, server_name: provider.tls.server_name.clone(), trust })
+    }
+
+    /// Whether both trust the same authorities.
+    pub fn trusts_as(&self, other: &Self) -> bool {
+        self.trust == other.trust
     }
 
     /// The peer for one attempt. `url` is the endpoint the replica belongs to.
@@ -62,6 +73,8 @@ impl PeerTemplate {
         };
         let mut peer = HttpPeer::new(replica.address, url.https, server_name);
         peer.options = self.options.clone();
+        // A connection is taken up again only by those who trust the same.
+        peer.group_key = self.trust;
         peer
     }
 }
@@ -75,6 +88,15 @@ fn in_process(given: Option<&config::MockOptions>) -> Arc<dyn Connect + Send + S
         options.fail = given.fail.as_deref().and_then(|fail| fail.parse().ok());
     }
     mock::Connector::new(options)
+}
+
+fn fingerprint(authorities: &[WrappedX509]) -> u64 {
+    let mut digest = Sha256::new();
+    for authority in authorities {
+        digest.update(authority.borrow_raw_cert());
+    }
+    let first = digest.finalize().first_chunk().copied();
+    first.map_or(0, u64::from_be_bytes)
 }
 
 /// Reads PEM certificates, and tries each as a trust anchor: pingora would only find out at the

@@ -11,7 +11,7 @@ use pingora::lb::{Backend, Backends, LoadBalancer};
 use super::breaker::Admission;
 use super::discovery::Endpoints;
 use super::health::EndpointChecks;
-use super::replica::{InFlight, Replica};
+use super::replica::{InFlight, Probe, Replica};
 use crate::config::{self, Ejection, LoadBalancing};
 
 /// How often names are looked up again.
@@ -98,7 +98,7 @@ impl Pool {
     /// Chooses the replica for a first attempt, by the configured policy.
     pub fn pick(&self) -> Option<Pick> {
         let now = self.now();
-        let probe = Cell::new(false);
+        let probe = Cell::new(None);
         let accept = |backend: &Backend, healthy: bool| healthy && admits(backend, now, &probe);
         let steps = self.backends().get_backend().len().saturating_mul(2);
         let backend = match &self.balancer {
@@ -107,7 +107,7 @@ impl Pool {
             Balancer::LeastRequests(_) => None,
         };
         match backend {
-            Some(backend) => picked(&backend, probe.get()),
+            Some(backend) => picked(&backend, probe.take()),
             // Pingora's selectors may also pass over a replica when others draw at the same time;
             // no usable one may be missed for that.
             None => self.pick_other(&[]),
@@ -117,16 +117,16 @@ impl Pool {
     /// Chooses the idlest replica that is not among `tried`: for another attempt, which must not
     /// take anybody's turn.
     pub fn pick_other(&self, tried: &[Arc<Replica>]) -> Option<Pick> {
-        let (now, probe) = (self.now(), Cell::new(false));
+        let (now, probe) = (self.now(), Cell::new(None));
         let idlest = self.idlest(tried);
         let fit = idlest.iter().find(|backend| admits(backend, now, &probe));
         // With every healthy replica left out, one that may fail beats none.
         let fit = fit.or_else(|| {
             let last = idlest.first().filter(|_| tried.is_empty())?;
-            probe.set(replica_of(last).is_some_and(|replica| replica.breaker.claim_probe()));
+            probe.set(replica_of(last).and_then(Probe::claim));
             Some(last)
         });
-        fit.and_then(|backend| picked(backend, probe.get()))
+        fit.and_then(|backend| picked(backend, probe.take()))
     }
 
     /// The healthy replicas not among `tried`, those with the fewest requests under way per weight
@@ -231,6 +231,7 @@ impl Pool {
     }
 
     async fn check(&self) {
+        fault!("balance::checks");
         if self.check_interval.is_some() {
             self.backends().run_health_check(true).await;
         }
@@ -254,20 +255,24 @@ fn replica_of(backend: &Backend) -> Option<&Arc<Replica>> {
     backend.ext.get::<Arc<Replica>>()
 }
 
-fn picked(backend: &Backend, probe: bool) -> Option<Pick> {
+fn picked(backend: &Backend, probe: Option<Probe>) -> Option<Pick> {
+    fault!("balance::probe", probe.is_some(), |_| None);
+    fault!("balance::pick", |_| None);
     let replica = Arc::clone(replica_of(backend)?);
     Some(Pick { in_flight: InFlight::new(replica, probe) })
 }
 
-/// Whether a replica's breaker lets a request through; `probe` tells whether as the one probe.
-fn admits(backend: &Backend, now: u64, probe: &Cell<bool>) -> bool {
+/// Whether a replica's breaker lets a request through; `probe` gets the one probe if it is that.
+fn admits(backend: &Backend, now: u64, probe: &Cell<Option<Probe>>) -> bool {
     let Some(replica) = replica_of(backend) else { return false };
     match replica.breaker.admission(now) {
         Admission::Open => true,
         Admission::Ejected => false,
         Admission::Probe => {
-            probe.set(replica.breaker.claim_probe());
-            probe.get()
+            let claimed = Probe::claim(replica);
+            let is_probe = claimed.is_some();
+            probe.set(claimed);
+            is_probe
         }
     }
 }

@@ -61,16 +61,20 @@ impl Replica {
     }
 }
 
-/// Counts a request as under way at a replica for as long as it lives, and gives an unused probe
-/// back. A guard, because pingora skips its `logging` phase when a request panics.
+/// Counts a request as under way at a replica for as long as it lives. A guard, because pingora
+/// skips its `logging` phase when a request panics.
 #[derive(Debug)]
 pub struct InFlight {
     replica: Arc<Replica>,
-    probe: bool,
+    probe: Option<Probe>,
 }
 
+/// The one probe of a replica that is left out; given back when it is dropped unused.
+#[derive(Debug)]
+pub struct Probe(Arc<Replica>);
+
 impl InFlight {
-    pub(super) fn new(replica: Arc<Replica>, probe: bool) -> Self {
+    pub(super) fn new(replica: Arc<Replica>, probe: Option<Probe>) -> Self {
         replica.in_flight.fetch_add(1, Relaxed);
         Self { replica, probe }
     }
@@ -82,15 +86,25 @@ impl InFlight {
     /// Whether this request's outcome says something about the replica as it is now. While one is
     /// left out, only its probe does: the others began before that, and end when they end.
     pub(super) fn counts(&self) -> bool {
-        self.probe || !self.replica.breaker.is_ejected()
+        self.probe.is_some() || !self.replica.breaker.is_ejected()
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.replica.in_flight.fetch_sub(1, Relaxed);
-        if self.probe {
-            self.replica.breaker.release_probe();
-        }
+    }
+}
+
+impl Probe {
+    /// `None` when another request was quicker.
+    pub(super) fn claim(replica: &Arc<Replica>) -> Option<Self> {
+        replica.breaker.claim_probe().then(|| Self(Arc::clone(replica)))
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.breaker.release_probe();
     }
 }

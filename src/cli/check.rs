@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use super::complain;
 use crate::config::{Config, Problems, Source, load};
-use crate::server;
+use crate::server::{self, ConfigFile, Given};
+use crate::snapshot::Origin;
 
 #[derive(clap::Args)]
 #[group(skip)]
@@ -36,10 +37,16 @@ pub fn compile(config: Config, name: &str) -> ExitCode {
 
 /// Reads a configuration and prints what is wrong with it; `None` when it cannot be used.
 pub fn read(path: &Path) -> Option<Config> {
-    let source = Source::read(path)
-        .map_err(|error| complain(format_args!("cannot read {}: {error}", path.display())))
-        .ok()?;
-    load_aloud(&source)
+    read_file(path).map(|given| given.config)
+}
+
+/// … to be served, and read again.
+pub fn read_file(path: &Path) -> Option<Given> {
+    let file = ConfigFile::note(path);
+    let source =
+        Source::read(path).map_err(|error| complain(Problems::unreadable(path, &error))).ok()?;
+    let config = load_aloud(&source)?;
+    Some(Given { config, origin: Origin::of(&source.text), file: Some(file) })
 }
 
 /// Loads a configuration and prints what is wrong with it; `None` when it cannot be used.

@@ -1,13 +1,16 @@
 //! The command line: one file per subcommand.
 
 mod check;
+mod health;
 mod mock;
 mod run;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use fail::FailScenario;
 
 use crate::server::Unstartable;
 
@@ -33,6 +36,10 @@ enum Command {
     Run(run::Arguments),
     /// Validate a configuration: every mistake, with its place and a hint
     Check(check::Arguments),
+    /// Hand a running server's sockets to a new process; returns when that one serves
+    Upgrade(upgrade::Arguments),
+    /// Ask the server on this machine whether it is ready
+    Health(health::Arguments),
     /// A stand-in LLM server, for trying things out and for tests
     Mock(mock::Arguments),
     /// Print a completion script for a shell
@@ -44,9 +51,13 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log();
+    // What tests make go wrong; a release build has no such points, and does not look.
+    let _faults = (cfg!(debug_assertions) && fail::has_failpoints()).then(FailScenario::setup);
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
+        Command::Health(arguments) => health::health(&arguments),
         Command::Mock(arguments) => mock::mock(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
@@ -70,7 +81,10 @@ fn cannot_start(why: Result<Infallible, Unstartable>) -> ExitCode {
     let Err(error) = why;
     complain(format_args!("cannot start: {error}"));
     match error {
-        Unstartable::Address { .. } | Unstartable::Metrics(_) => ExitCode::FAILURE,
+        Unstartable::Address { .. }
+        | Unstartable::Metrics(_)
+        | Unstartable::Running(_)
+        | Unstartable::Predecessor { .. } => ExitCode::FAILURE,
         _ => ExitCode::from(2),
     }
 }

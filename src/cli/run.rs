@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use log::{info, warn};
 
 use super::cannot_start;
-use super::check::{compile, load_aloud, read};
+use super::check::{compile, load_aloud, read_file};
 use crate::config::{Config, Secret, Source, Url};
-use crate::server;
+use crate::server::{self, Given};
+use crate::snapshot::Origin;
 
 /// Where a configuration is looked for when none is named.
 const PLACES: [&str; 2] = ["forebay.yaml", "/etc/forebay/forebay.yaml"];
@@ -42,28 +43,37 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let Some(config) = configuration(arguments) else { return ExitCode::from(2) };
+    let Some(given) = configuration(arguments) else { return ExitCode::from(2) };
     if arguments.test {
-        return compile(config, "the configuration");
+        return compile(given.config, "the configuration");
     }
     let options = server::Options { daemon: arguments.daemon, upgrade: arguments.upgrade };
-    cannot_start(server::run(config, options))
+    cannot_start(server::run(given, options))
 }
 
 /// What to serve; `None` when that has been said to be wrong.
-fn configuration(arguments: &Arguments) -> Option<Config> {
-    let found = || PLACES.iter().map(Path::new).find(|path| path.exists()).map(Path::to_owned);
+fn configuration(arguments: &Arguments) -> Option<Given> {
     if arguments.port.is_some() || arguments.upstream.is_some() {
-        return single(arguments);
+        return single(arguments).map(without_file);
     }
-    if let Some(path) = arguments.config.clone().or_else(found) {
-        return read(&path);
+    if let Some(path) = find(arguments.config.as_deref()) {
+        return read_file(&path);
     }
     if arguments.api_key.is_some() {
-        return single(arguments);
+        return single(arguments).map(without_file);
     }
     warn!("no configuration: serving the built-in model `mock`; see `forebay run --help`");
-    load_aloud(&Source::without_file())
+    load_aloud(&Source::without_file()).map(without_file)
+}
+
+fn without_file(config: Config) -> Given {
+    Given { config, origin: Origin::default(), file: None }
+}
+
+/// The configuration that is named, or the first that is where one is looked for.
+pub fn find(named: Option<&Path>) -> Option<PathBuf> {
+    let found = || PLACES.iter().map(Path::new).find(|path| path.exists());
+    named.or_else(found).map(Path::to_owned)
 }
 
 fn single(arguments: &Arguments) -> Option<Config> {

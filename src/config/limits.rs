@@ -9,6 +9,8 @@ pub struct Limits {
     pub body: u64,
     /// Bytes of a body that streams through, such as a file.
     pub upload: u64,
+    /// Bytes of bodies that all requests together hold in memory.
+    pub buffered: u64,
     /// Bytes of a request's head.
     pub headers: u64,
     /// Connections at once.
@@ -22,15 +24,24 @@ pub struct Limits {
 impl Limits {
     pub(super) fn read(value: Value) -> Option<Self> {
         let default = Self::default();
-        value.section(|s| Self {
-            body: s.read("body", Value::size).unwrap_or(default.body),
-            upload: s.read("upload", Value::size).unwrap_or(default.upload),
-            headers: s.read("headers", Value::size).unwrap_or(default.headers),
-            connections: s.read("connections", count).unwrap_or(default.connections),
-            connections_per_ip: s
-                .read("connections_per_ip", count)
-                .unwrap_or(default.connections_per_ip),
-        })
+        value.section(|s| {
+            let body = s.read("body", Value::size).unwrap_or(default.body);
+            let buffered = s.read("buffered", Value::size).unwrap_or(default.buffered);
+            let limits = Self {
+                body,
+                buffered,
+                upload: s.read("upload", Value::size).unwrap_or(default.upload),
+                headers: s.read("headers", Value::size).unwrap_or(default.headers),
+                connections: s.read("connections", count).unwrap_or(default.connections),
+                connections_per_ip: s
+                    .read("connections_per_ip", count)
+                    .unwrap_or(default.connections_per_ip),
+            };
+            if body > buffered {
+                s.error("`buffered` must not be smaller than `body`")?;
+            }
+            Some(limits)
+        })?
     }
 }
 
@@ -42,6 +53,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body: 32 << 20,
+            buffered: 512 << 20,
             upload: 512 << 20,
             headers: 64 << 10,
             connections: 10_000,

@@ -42,6 +42,7 @@ mod url;
 #[cfg(test)]
 mod tests;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -111,6 +112,11 @@ pub struct Config {
 // === impl Config ===
 
 impl Config {
+    /// Where the control socket of a running server is to be.
+    pub fn upgrade_sock(&self) -> Option<&str> {
+        self.pingora.get("upgrade_sock")?.as_str()
+    }
+
     /// One upstream in front of everything, on loopback: what `forebay run -a KEY -p PORT` serves.
     ///
     /// A caller's own key goes before `key`, every model name is passed on, and nothing is kept.
@@ -128,6 +134,25 @@ impl Config {
             privacy: Privacy::STRICT,
             ..Self::default()
         }
+    }
+
+    /// Makes paths absolute: what is read again later must not depend on where the process has gone
+    /// meanwhile.
+    pub fn anchor(&mut self, folder: &Path) {
+        for tls in self.listen.iter_mut().filter_map(|listen| listen.tls.as_mut()) {
+            (tls.cert, tls.key) = (folder.join(&tls.cert), folder.join(&tls.key));
+        }
+        for authority in self.providers.iter_mut().filter_map(|p| p.tls.ca_file.as_mut()) {
+            *authority = folder.join(&authority);
+        }
+    }
+
+    /// The files it names, which belong to it: certificates, their keys, and authorities.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let listeners = self.listen.iter().filter_map(|listen| listen.tls.as_ref());
+        let listeners = listeners.flat_map(|tls| [&tls.cert, &tls.key]);
+        let authorities = self.providers.iter().filter_map(|p| p.tls.ca_file.as_ref());
+        listeners.chain(authorities).cloned().collect()
     }
 
     /// Whether callers need no key: it was said so, or there is no key and only loopback listens.

@@ -111,9 +111,34 @@ impl Problems {
         Self { file: file.unwrap_or(Path::new("configuration")).to_owned(), problems }
     }
 
+    /// The one problem of a file that cannot be read.
+    pub fn unreadable(file: &Path, error: &std::io::Error) -> Self {
+        let problem = Problem::error(Location::default(), format!("cannot read {error}"));
+        Self::new(Some(file), vec![problem])
+    }
+
     /// How many of them forbid the configuration.
     pub fn errors(&self) -> usize {
         self.problems.iter().filter(|problem| problem.is_error()).count()
+    }
+
+    /// Each problem as it is shown.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.problems.iter().map(|problem| self.line(problem))
+    }
+
+    /// … of those that forbid the configuration.
+    pub fn mistakes(&self) -> impl Iterator<Item = String> {
+        self.problems.iter().filter(|problem| problem.is_error()).map(|problem| self.line(problem))
+    }
+
+    fn line(&self, problem: &Problem) -> String {
+        let file = self.file.display();
+        if problem.location.is_known() {
+            format!("{file}:{}: {problem}", problem.location)
+        } else {
+            format!("{file}: {problem}")
+        }
     }
 
     /// The problems, sorted by place.
@@ -124,16 +149,9 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.display();
-        for (index, problem) in self.problems.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            if problem.location.is_known() {
-                write!(f, "{file}:{}: {problem}", problem.location)?;
-            } else {
-                write!(f, "{file}: {problem}")?;
-            }
+        for (index, line) in self.lines().enumerate() {
+            let break_before = if index > 0 { "\n" } else { "" };
+            write!(f, "{break_before}{line}")?;
         }
         Ok(())
     }

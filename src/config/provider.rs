@@ -147,6 +147,21 @@ impl Provider {
         }
     }
 
+    /// Whether nothing sets the two apart but their place in the file.
+    pub fn is_like(&self, other: &Self) -> bool {
+        *self == Self { location: self.location, ..other.clone() }
+    }
+
+    /// Whether the replicas are the same, and are chosen and watched in the same way.
+    pub fn has_replicas_of(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && self.endpoints == other.endpoints
+            && self.load_balancing == other.load_balancing
+            && self.health_check == other.health_check
+            && self.ejection == other.ejection
+            && self.tls == other.tls
+    }
+
     pub(super) fn read(value: Value) -> Option<Self> {
         value.section(|s| {
             let name = s.require("name", |v| v.gives(Noun::Provider)).unwrap_or_default();

@@ -28,10 +28,15 @@ pub struct RetryOn {
 // === impl Retry ===
 
 impl Retry {
+    /// More attempts than this nobody can ask for.
+    pub const MOST_ATTEMPTS: u32 = 16;
+
     pub(super) fn read(value: Value) -> Option<Self> {
         let default = Self::default();
         value.section(|s| Self {
-            attempts: s.read("attempts", |v| v.number(1, 16)).unwrap_or(default.attempts),
+            attempts: s
+                .read("attempts", |v| v.number(1, Self::MOST_ATTEMPTS))
+                .unwrap_or(default.attempts),
             budget: s.read("budget", Value::percent).unwrap_or(default.budget),
             on: s.read("on", RetryOn::read).unwrap_or(default.on),
         })

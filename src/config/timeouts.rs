@@ -18,6 +18,10 @@ pub struct Timeouts {
     pub client_idle: Duration,
     /// For running requests to end at a stop.
     pub drain: Duration,
+    /// Between not being ready any more and not accepting any more, at a stop.
+    pub drain_delay: Duration,
+    /// For a new process to be ready to take over.
+    pub upgrade_ready: Duration,
     /// For running requests to end at an upgrade.
     pub upgrade_drain: Duration,
 }
@@ -48,6 +52,8 @@ impl Timeouts {
             client_write: s.read("client_write", Value::timeout).unwrap_or(default.client_write),
             client_idle: s.read("client_idle", Value::timeout).unwrap_or(default.client_idle),
             drain: s.read("drain", Value::duration).unwrap_or(default.drain),
+            drain_delay: s.read("drain_delay", Value::duration).unwrap_or(default.drain_delay),
+            upgrade_ready: s.read("upgrade_ready", Value::timeout).unwrap_or(default.upgrade_ready),
             upgrade_drain: s
                 .read("upgrade_drain", Value::duration)
                 .unwrap_or(default.upgrade_drain),
@@ -63,6 +69,8 @@ impl Default for Timeouts {
             client_write: Duration::from_mins(1),
             client_idle: Duration::from_secs(75),
             drain: Duration::from_mins(2),
+            drain_delay: Duration::ZERO,
+            upgrade_ready: Duration::from_mins(1),
             upgrade_drain: Duration::from_mins(10),
         }
     }

@@ -34,15 +34,27 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// `None` when a key cannot stand in a header.
-    pub fn new(keys: &[Secret], auth: AuthStyle) -> Option<Self> {
+    /// `None` when a key cannot stand in a header. Keys that were in the ring `before` are still the
+    /// same: they go on resting.
+    pub fn new(keys: &[Secret], auth: AuthStyle, before: Option<&Self>) -> Option<Self> {
+        let known = before.map_or(&[][..], |before| &before.keys);
         let key = |secret: &Secret| {
             let header = auth.header(secret.expose())?;
+            if let Some(key) = known.iter().find(|key| key.header == header) {
+                return Some(Arc::clone(key));
+            }
             let (rests_until, limited) = (AtomicU64::new(0), AtomicBool::new(false));
             Some(Arc::new(ApiKey { header, hint: secret.hint(), rests_until, limited }))
         };
         let keys = keys.iter().map(key).collect::<Option<_>>()?;
-        Some(Self { keys, turn: AtomicUsize::new(0), started: Instant::now() })
+        // Rests are told by the ring's clock.
+        let started = before.map_or_else(Instant::now, |before| before.started);
+        Some(Self { keys, turn: AtomicUsize::new(0), started })
+    }
+
+    /// Whether this key is one of them.
+    pub fn holds(&self, key: &Arc<ApiKey>) -> bool {
+        self.keys.iter().any(|known| Arc::ptr_eq(known, key))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -105,8 +117,24 @@ mod tests {
     use super::*;
 
     fn ring(keys: &[&str]) -> KeyRing {
+        renewed(keys, None)
+    }
+
+    fn renewed(keys: &[&str], before: Option<&KeyRing>) -> KeyRing {
         let keys: Vec<Secret> = keys.iter().map(|key| Secret::from((*key).to_owned())).collect();
-        KeyRing::new(&keys, AuthStyle::Bearer).unwrap()
+        KeyRing::new(&keys, AuthStyle::Bearer, before).unwrap()
+    }
+
+    #[test]
+    fn a_key_that_stays_goes_on_resting_and_one_that_goes_is_forgotten() {
+        let before = ring(&["aaaa-aaaa-aaaa-1111", "bbbb-bbbb-bbbb-2222"]);
+        let (first, second) = (before.pick(&[], false).unwrap(), before.pick(&[], false).unwrap());
+        before.rest(&first, Duration::from_mins(1), true);
+        let after = renewed(&["cccc-cccc-cccc-3333", "aaaa-aaaa-aaaa-1111"], Some(&before));
+        assert!(after.holds(&first) && !after.holds(&second));
+        for _ in 0..4 {
+            assert_eq!(after.pick(&[], false).unwrap().hint, "…3333");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod budget;
 mod key_ring;
 mod profile;
 
+use std::sync::Arc;
+
 use http::{HeaderName, HeaderValue};
 
 pub use self::budget::Budget;
@@ -26,7 +28,7 @@ pub struct Provider {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub timeouts: ProviderTimeouts,
     pub api_version: Option<String>,
-    pub budget: Budget,
+    pub budget: Arc<Budget>,
 }
 
 /// A header that the configuration reader let through and HTTP does not.
@@ -38,10 +40,12 @@ pub struct InvalidHeader {
 }
 
 impl Provider {
-    pub fn new(given: &config::Provider, retry: &config::Retry) -> Result<Self, InvalidHeader> {
+    /// `before` is what the same provider was until now: its keys go on resting, and its retries on
+    /// being counted.
+    pub fn new(given: &config::Provider, before: Option<&Self>) -> Result<Self, InvalidHeader> {
         let invalid = |what: String| InvalidHeader { provider: given.name.clone(), what };
         let profile = Profile::of(given.kind);
-        let keys = KeyRing::new(&given.api_keys, profile.auth)
+        let keys = KeyRing::new(&given.api_keys, profile.auth, before.map(|before| &before.keys))
             .ok_or_else(|| invalid("one of `api_keys`".to_owned()))?;
         let mut headers = Vec::with_capacity(given.headers.len());
         for (name, value) in &given.headers {
@@ -65,7 +69,7 @@ impl Provider {
             headers,
             timeouts: given.timeouts,
             api_version: given.api_version.clone(),
-            budget: Budget::new(retry.budget),
+            budget: before.map(|before| Arc::clone(&before.budget)).unwrap_or_default(),
         })
     }
 

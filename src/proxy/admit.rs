@@ -3,22 +3,24 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::body::{Live, Part};
+use super::buffered::Share;
 use super::context::{Asked, Body, Context, Hop};
-use super::hold;
+use super::cut::Cut;
 use super::refusal::Refusal;
 use super::spool::Spool;
-use super::{Gateway, cors, edge, objects};
+use super::{Gateway, cors, hold, objects, tunnel};
 use crate::access::{Credential, percent_decoded};
 use crate::protocol::json::{self, Members};
 use crate::protocol::multipart::{Found, Scanner};
 use crate::protocol::openai_chat::{Caller, wants_usage};
 use crate::routing::{Call, Endpoint, Local};
+use crate::telemetry::Metrics;
 
 /// How much of a form is kept in memory while its model is looked for.
 const FORM_HEAD: usize = 64 << 10;
@@ -41,10 +43,9 @@ pub async fn admit(
     ctx: &mut Context,
     gateway: &Gateway,
 ) -> Result<Admitted, Refusal> {
+    fault!("proxy::admit", |_| Err(Refusal::internal()));
     let request = session.req_header();
     let path = request.uri.path();
-    ctx.caller = caller(path, &request.headers);
-    edge::check(session, ctx.snapshot.config.limits.headers)?;
     let origin = request.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
     ctx.origin = cors::allowed_origin(ctx, origin);
     if cors::is_preflight(ctx, request) {
@@ -52,9 +53,7 @@ pub async fn admit(
         return Ok(Admitted::Preflight(Box::new(head)));
     }
     let found = Endpoint::find(&request.method, path).filter(|found| is_shown(ctx, *found));
-    let Some(endpoint) = found else {
-        return Err(Refusal::unknown_path(request.method.as_str(), path));
-    };
+    let Some(endpoint) = found else { return Err(not_found(ctx, &request.method, path)) };
     ctx.endpoint = Some(endpoint);
     ctx.makes = request.method == http::Method::POST;
     if let Endpoint::Local(local @ (Local::Live | Local::Ready | Local::Metrics)) = endpoint {
@@ -64,8 +63,8 @@ pub async fn admit(
     let mut form = None;
     match endpoint {
         Endpoint::Local(local) => return Ok(Admitted::Local(local)),
-        Endpoint::ByModel(call) => form = by_model(session, ctx, call).await?,
-        Endpoint::ByDefault(call) => form = by_default(session, ctx, call).await?,
+        Endpoint::ByModel(call) => form = by_model(session, ctx, gateway, call).await?,
+        Endpoint::ByDefault(call) => form = by_default(session, ctx, gateway, call).await?,
         Endpoint::Realtime => realtime(session, ctx)?,
     }
     let uri = &session.req_header().uri;
@@ -73,10 +72,24 @@ pub async fn admit(
     if ctx.course.hops.is_empty() {
         return Err(Refusal::no_default_provider());
     }
-    if !matches!(ctx.body, Body::None) {
+    if endpoint == Endpoint::Realtime && is_websocket(session) {
+        ctx.hold = Some(tunnel::install(&mut session.downstream_session, gateway.cut.clone()));
+    } else if !matches!(ctx.body, Body::None) {
         install(session, ctx, gateway, form);
     }
     Ok(Admitted::Forward)
+}
+
+/// Nothing there, or nothing that this method does. What is hidden has no methods either.
+fn not_found(ctx: &Context, method: &Method, path: &str) -> Refusal {
+    let shown = |method: &Method| {
+        Endpoint::find(method, path).is_none_or(|endpoint| is_shown(ctx, endpoint))
+    };
+    let methods: Vec<Method> = Endpoint::methods(path).into_iter().filter(shown).collect();
+    if methods.is_empty() {
+        return Refusal::unknown_path(method.as_str(), path);
+    }
+    Refusal::wrong_method(method.as_str(), methods)
 }
 
 /// Metrics are for operators, unless the configuration says otherwise.
@@ -85,7 +98,7 @@ fn is_shown(ctx: &Context, endpoint: Endpoint) -> bool {
 }
 
 /// Whose dialect the caller speaks, as far as its refusals go.
-fn caller(path: &str, headers: &HeaderMap) -> Caller {
+pub fn caller(path: &str, headers: &HeaderMap) -> Caller {
     if path.starts_with("/v1/messages") || headers.contains_key("anthropic-version") {
         return Caller::Anthropic;
     }
@@ -131,17 +144,18 @@ fn authenticate(ctx: &mut Context, session: &Session, endpoint: Endpoint) -> Res
 async fn by_model(
     session: &mut Session,
     ctx: &mut Context,
+    gateway: &Gateway,
     call: Call,
 ) -> Result<Option<Scanner>, Refusal> {
     ctx.asked.operation = call.operation;
     let mut form = None;
     let model = if is_form(&session.req_header().headers) {
         let total = longest(ctx, ctx.snapshot.config.limits.upload);
-        let (model, scanner) = within(total, read_form(session, ctx)).await?;
+        let (model, scanner) = within(total, read_form(session, ctx, &gateway.metrics)).await?;
         form = scanner;
         model
     } else {
-        let (bytes, members) = read_json(session, ctx).await?;
+        let (bytes, members) = read_json(session, ctx, &gateway.metrics).await?;
         let model = members.string(&bytes, "model")?.ok_or_else(Refusal::no_model)?.into_owned();
         let stream = members.boolean(&bytes, "stream")?.unwrap_or(false);
         let usage = wants_usage(&bytes, &members);
@@ -155,6 +169,7 @@ async fn by_model(
 
 /// The targets of a model, if the caller may use it.
 fn plan(ctx: &mut Context, name: &str) -> Result<(), Refusal> {
+    fault!("proxy::plan", |_| Err(Refusal::internal()));
     if name.chars().any(char::is_control) {
         return Err(Refusal::wrong_type("model", "a name without control characters"));
     }
@@ -182,6 +197,7 @@ fn plan(ctx: &mut Context, name: &str) -> Result<(), Refusal> {
 async fn by_default(
     session: &mut Session,
     ctx: &mut Context,
+    gateway: &Gateway,
     call: Call,
 ) -> Result<Option<Scanner>, Refusal> {
     ctx.asked.operation = call.operation;
@@ -201,7 +217,7 @@ async fn by_default(
         return Ok(Some(form));
     }
     // Everything else is JSON, whatever its content type says: servers read it as JSON all the same.
-    let (bytes, members) = read_json(session, ctx).await?;
+    let (bytes, members) = read_json(session, ctx, &gateway.metrics).await?;
     let allowed = |name: &str| ctx.principal.as_ref().is_some_and(|who| who.may_use(name));
     if let Some(model) = members.string(&bytes, "model")?.filter(|model| !allowed(model)) {
         return Err(Refusal::model_not_allowed(&model));
@@ -213,7 +229,11 @@ async fn by_default(
 
 /// A WebSocket: pingora passes the upgraded connection on, the query says where to. It must say so
 /// in one way: a server may take the last of two names, and undo escapes in them.
-fn realtime(session: &Session, ctx: &mut Context) -> Result<(), Refusal> {
+fn realtime(session: &mut Session, ctx: &mut Context) -> Result<(), Refusal> {
+    // Are the bytes behind the head its body, or the first frames?
+    if is_websocket(session) && !session.is_body_empty() {
+        return Err(Refusal::ambiguous("body"));
+    }
     let query = session.req_header().uri.query().unwrap_or_default();
     let members = query.split('&').map(|member| member.split_once('=').unwrap_or((member, "")));
     let mut models = members.filter(|(name, _)| {
@@ -229,6 +249,13 @@ fn realtime(session: &Session, ctx: &mut Context) -> Result<(), Refusal> {
     plan(ctx, &model)
 }
 
+/// Whether a request asks for the one protocol pingora switches to.
+fn is_websocket(session: &Session) -> bool {
+    let asked = session.req_header().headers.get(header::UPGRADE);
+    session.is_upgrade_req()
+        && asked.is_some_and(|asked| asked.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 fn install(session: &mut Session, ctx: &mut Context, gateway: &Gateway, form: Option<Scanner>) {
     // Only where a stream is one of events: elsewhere `stream` may mean anything.
     let events = ctx.asked.stream && ctx.asked.operation.has_event_stream();
@@ -242,8 +269,14 @@ fn install(session: &mut Session, ctx: &mut Context, gateway: &Gateway, form: Op
             .clone()
             .filter(|_| ctx.course.hops.iter().all(|hop| hop.leg.is_none())),
     };
-    let cut = ctx.asked.stream.then(|| gateway.cut.clone());
-    ctx.hold = Some(hold::install(&mut session.downstream_session, live, head, cut));
+    let cut = if ctx.asked.stream { Cut::new(gateway.cut.clone()) } else { Cut::never() };
+    ctx.hold = Some(hold::install(
+        &mut session.downstream_session,
+        live,
+        head,
+        cut,
+        gateway.ready.clone(),
+    ));
 }
 
 /// The head a heartbeat commits a stream with when the upstream has not sent one yet.
@@ -258,17 +291,25 @@ fn early_head(ctx: &Context) -> Option<Box<ResponseHeader>> {
 
 // === bodies ===
 
-async fn read_json(session: &mut Session, ctx: &Context) -> Result<(Bytes, Members), Refusal> {
+async fn read_json(
+    session: &mut Session,
+    ctx: &Context,
+    metrics: &Metrics,
+) -> Result<(Bytes, Members), Refusal> {
     let limits = &ctx.snapshot.config.limits;
     let headers = &session.req_header().headers;
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    if headers.get_all(header::CONTENT_ENCODING).iter().any(|coding| coding != "identity") {
         return Err(Refusal::encoded_body());
+    }
+    if content_type(headers).is_some_and(|kind| names_another_charset(&kind)) {
+        return Err(Refusal::unknown_charset());
     }
     let length = content_length(headers);
     refuse_too_long(length, limits.body)?;
+    let share = Share::begin(metrics, limits.buffered, length)?;
     accept_body(session).await?;
     let total = longest(ctx, limits.body);
-    let bytes = within(total, read_whole(session, ctx, length)).await?;
+    let bytes = within(total, read_whole(session, ctx, length, share)).await?;
     let members = json::scan(&bytes)?;
     Ok((bytes, members))
 }
@@ -289,18 +330,29 @@ async fn read_whole(
     session: &mut Session,
     ctx: &Context,
     length: Option<u64>,
+    mut share: Share,
 ) -> Result<Bytes, Refusal> {
     let limit = ctx.snapshot.config.limits.body;
     let Some(first) = read_chunk(session, ctx).await? else { return Ok(Bytes::new()) };
+    share.take(first.len())?;
     // Most bodies arrive in one read, and then are not copied at all.
     if length == Some(first.len() as u64) {
-        return Ok(first);
+        return Ok(share.keep(first));
     }
     let expected = length.unwrap_or(0).min(TRUSTED_LENGTH).max(first.len() as u64);
     let mut whole = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(0));
     whole.extend_from_slice(&first);
     while whole.len() as u64 <= limit {
-        let Some(chunk) = read_chunk(session, ctx).await? else { return Ok(whole.freeze()) };
+        let Some(chunk) = read_chunk(session, ctx).await? else {
+            return Ok(share.keep(whole.freeze()));
+        };
+        share.take(chunk.len())?;
+        if whole.capacity() - whole.len() < chunk.len() {
+            // A sender who has kept to its word so far gets room for the rest at once: to grow by
+            // doubling would take three times the body.
+            let rest = length.unwrap_or(0).saturating_sub(whole.len() as u64);
+            whole.reserve(usize::try_from(rest).unwrap_or(0).max(chunk.len()));
+        }
         whole.extend_from_slice(&chunk);
     }
     Err(Refusal::too_large(limit))
@@ -311,6 +363,7 @@ async fn read_whole(
 async fn read_form(
     session: &mut Session,
     ctx: &mut Context,
+    metrics: &Metrics,
 ) -> Result<(String, Option<Scanner>), Refusal> {
     let limit = ctx.snapshot.config.limits.upload;
     let headers = &session.req_header().headers;
@@ -325,9 +378,11 @@ async fn read_form(
         let Some(chunk) = read_chunk(session, ctx).await? else {
             return Err(Refusal::no_model());
         };
+        let mut share = Share::begin(metrics, ctx.snapshot.config.limits.buffered, None)?;
+        share.take(chunk.len())?;
         let found = scanner.push(&chunk)?;
         read += chunk.len();
-        head.push(Part::Bytes(chunk));
+        head.push(Part::Bytes(share.keep(chunk)));
         match found {
             Found::Model { value, span } => {
                 head.push(Part::Live);
@@ -402,6 +457,7 @@ async fn read_chunk(session: &mut Session, ctx: &Context) -> Result<Option<Bytes
         }
     };
     let read = tokio::time::timeout(deadline, read).await.map_err(|_| Refusal::body_too_slow())?;
+    fault!("proxy::read_body", |_| Err(Refusal::client_gone()));
     read.map_err(|error| match error.etype {
         ErrorType::ReadTimedout => Refusal::body_too_slow(),
         // Pingora's own name for a body whose chunks are none.
@@ -428,4 +484,28 @@ fn is_form(headers: &HeaderMap) -> bool {
 
 fn content_type(headers: &HeaderMap) -> Option<String> {
     Some(headers.get(header::CONTENT_TYPE)?.to_str().ok()?.trim().to_ascii_lowercase())
+}
+
+/// Whether a content type, in small letters, says that its text is no UTF-8. `us-ascii` is.
+fn names_another_charset(kind: &str) -> bool {
+    let parameters = kind.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let mut charsets = parameters.filter(|(name, _)| name.trim() == "charset");
+    let is_utf8 = |charset: &str| matches!(charset, "utf-8" | "utf8" | "us-ascii" | "ascii");
+    charsets.any(|(_, charset)| !is_utf8(charset.trim().trim_matches('"')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_utf_8_is_read() {
+        for kind in ["application/json", "text/plain; charset=\"utf-8\"", "a/b;charset=utf8", ""] {
+            assert!(!names_another_charset(kind), "{kind}");
+        }
+        for kind in ["application/json; charset=utf-16", "a/b; x=y; charset = latin1", "a;charset="]
+        {
+            assert!(names_another_charset(kind), "{kind}");
+        }
+    }
 }

@@ -134,7 +134,7 @@ fn choose_at(
     if again && failure != Some(Failure::Connect) {
         provider.budget.withdraw().then_some(())?;
     } else if !again {
-        provider.budget.deposit();
+        provider.budget.deposit(ctx.snapshot.config.retry.budget);
     }
     Some(Attempt {
         upstream: Arc::clone(&hop.upstream),
@@ -156,7 +156,9 @@ fn choose_auth(ctx: &Context, provider: &Provider, refused_too: bool) -> Option<
         provider.profile.auth.header(key.expose()).map(Auth::Callers)
     };
     let ours = || {
-        if let Some(pinned) = &ctx.course.pinned {
+        // A key that is not configured any more is not sent any more.
+        let pinned = ctx.course.pinned.as_ref().filter(|key| provider.keys.holds(key));
+        if let Some(pinned) = pinned {
             return Some(Auth::Ours(Arc::clone(pinned)));
         }
         if provider.keys.is_empty() {
@@ -183,6 +185,10 @@ pub fn record_failure(
     metrics.attempts.with_label_values(&[provider.name.as_str(), failure.label()]).inc();
     if failure.blames_replica() {
         attempt.upstream.pool.failed(&attempt.pick, failure.label());
+        let same = |asked: &&Arc<Upstream>| Arc::ptr_eq(asked, &attempt.upstream);
+        if ctx.course.asked.iter().filter(same).count() == 2 {
+            provider.budget.failed_again();
+        }
     }
     let rest = match failure {
         Failure::Status(429) => retry_after.unwrap_or(LIMITED_REST),
@@ -207,6 +213,7 @@ pub fn record_success(ctx: &Context, metrics: &Metrics) {
     let Some(attempt) = &ctx.course.current else { return };
     let name = attempt.upstream.provider.name.as_str();
     metrics.attempts.with_label_values(&[name, "ok"]).inc();
+    attempt.upstream.provider.budget.serves();
     attempt.upstream.pool.succeeded(&attempt.pick);
 }
 

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use pingora::http::ResponseHeader;
-use prometheus::IntGauge;
 
 use super::attempt::Attempt;
 use super::body::Part;
@@ -21,12 +20,14 @@ use crate::protocol::openai_chat::{Caller, Operation};
 use crate::provider::ApiKey;
 use crate::routing::{Endpoint, Failure, Leg};
 use crate::snapshot::{Snapshot, Upstream};
+use crate::telemetry::Metrics;
 
 /// One request, from its head to its log line.
 pub struct Context {
     /// The configuration it began with, and ends with.
     pub snapshot: Arc<Snapshot>,
     pub started: Instant,
+    pub method: Method,
     pub request_id: HeaderValue,
     /// Whose dialect refusals are written in.
     pub caller: Caller,
@@ -53,7 +54,8 @@ pub struct Context {
     /// What to tell the client when there is nothing else to tell.
     pub refusal: Option<Refusal>,
     pub outcome: Outcome,
-    active: Option<Active>,
+    /// Where it counts as under way; none before it does, and once it is settled.
+    pub(super) unsettled: Option<UnderWay>,
 }
 
 /// What of the body matters later.
@@ -123,14 +125,15 @@ pub struct Outcome {
     pub failure: Option<String>,
 }
 
-/// Counts a request as under way. A guard: pingora skips its last phase when a request panics.
-struct Active(IntGauge);
+/// Counts a request as under way for as long as it lives.
+pub struct UnderWay(pub(super) Arc<Metrics>);
 
 impl Context {
     pub fn new(snapshot: Arc<Snapshot>) -> Self {
         Self {
             snapshot,
             started: Instant::now(),
+            method: Method::default(),
             request_id: HeaderValue::from_static(""),
             caller: Caller::Openai,
             endpoint: None,
@@ -149,14 +152,14 @@ impl Context {
             told: None,
             refusal: None,
             outcome: Outcome::default(),
-            active: None,
+            unsettled: None,
         }
     }
 
     /// Counts the request as under way from here on.
-    pub fn activate(&mut self, gauge: &IntGauge) {
-        gauge.inc();
-        self.active = Some(Active(gauge.clone()));
+    pub fn activate(&mut self, metrics: &Arc<Metrics>) {
+        metrics.active.inc();
+        self.unsettled = Some(UnderWay(Arc::clone(metrics)));
     }
 
     pub fn request_id(&self) -> &str {
@@ -180,9 +183,9 @@ impl Context {
     }
 }
 
-impl Drop for Active {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.active.dec();
     }
 }
 

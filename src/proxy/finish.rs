@@ -3,6 +3,7 @@
 use http::StatusCode;
 use pingora::proxy::Session;
 
+use super::contain::PANICKED;
 use super::context::Context;
 use super::hold;
 use crate::telemetry::{Entry, Metrics, Tokens};
@@ -11,21 +12,40 @@ use crate::telemetry::{Entry, Metrics, Tokens};
 const CLIENT_GONE: u16 = 499;
 
 /// Gives the client's session back, and settles the request.
-pub fn finish(session: &mut Session, ctx: &mut Context, metrics: &Metrics) {
+pub fn finish(session: &mut Session, ctx: &mut Context) {
+    fault!("proxy::finish");
     if let Some(hold) = ctx.hold.take() {
         hold::uninstall(&mut session.downstream_session, &hold);
     }
     if ctx.outcome.status == 0 {
         ctx.outcome.status = CLIENT_GONE;
     }
-    let Some(endpoint) = ctx.endpoint else {
-        count(ctx, metrics, "other");
-        log_access(session, ctx);
-        return;
-    };
-    count(ctx, metrics, endpoint.label());
-    count_stream(ctx, metrics);
-    log_access(session, ctx);
+    settle(ctx);
+}
+
+/// Pingora skips its last phase when a request panics, or when its runtime ends before it does.
+impl Drop for Context {
+    fn drop(&mut self) {
+        if self.unsettled.is_none() {
+            return;
+        }
+        if self.outcome.status == 0 {
+            self.outcome.status = StatusCode::INTERNAL_SERVER_ERROR.as_u16();
+        }
+        let failure = if std::thread::panicking() { PANICKED.as_str() } else { "Abandoned" };
+        self.outcome.failure = Some(failure.to_owned());
+        settle(self);
+    }
+}
+
+fn settle(ctx: &mut Context) {
+    let Some(under_way) = ctx.unsettled.take() else { return };
+    let metrics = &under_way.0;
+    count(ctx, metrics, ctx.endpoint.map_or("other", |endpoint| endpoint.label()));
+    if ctx.endpoint.is_some() {
+        count_stream(ctx, metrics);
+    }
+    log_access(ctx);
 }
 
 fn count(ctx: &Context, metrics: &Metrics, endpoint: &str) {
@@ -58,7 +78,7 @@ fn count_stream(ctx: &Context, metrics: &Metrics) {
     }
 }
 
-fn log_access(session: &Session, ctx: &Context) {
+fn log_access(ctx: &Context) {
     if !Entry::is_wanted() {
         return;
     }
@@ -68,7 +88,7 @@ fn log_access(session: &Session, ctx: &Context) {
     let (model, provider) = (text(ctx.model_label()), text(ctx.provider_label()));
     Entry {
         request_id: ctx.request_id(),
-        method: session.req_header().method.as_str(),
+        method: ctx.method.as_str(),
         endpoint: ctx.endpoint.map_or("other", |endpoint| endpoint.label()),
         status: ctx.outcome.status,
         client: ctx.client,

@@ -26,10 +26,16 @@ pub fn write_request(ctx: &mut Context, request: &mut RequestHeader) -> Result<(
     let Some(attempt) = &ctx.course.current else {
         return Error::e_explain(ErrorType::InternalError, "a request without an attempt");
     };
+    fault!("proxy::write_request", |_| Error::e_explain(ErrorType::InternalError, "fault"));
     write_head(ctx, attempt, request)?;
     let (parts, length) = match body_of(attempt, &ctx.body, ctx.asked) {
         Ok(Some(body)) => body,
-        Ok(None) => return Ok(()),
+        Ok(None) => {
+            if let Some(hold) = &ctx.hold {
+                hold.prepare(Vec::new(), patience(ctx, attempt));
+            }
+            return Ok(());
+        }
         Err(refusal) => {
             ctx.refusal = Some(refusal);
             return Error::e_explain(ErrorType::HTTPStatus(400), "the body cannot be edited");
@@ -52,12 +58,13 @@ fn patience(ctx: &Context, attempt: &Attempt) -> Option<Patience> {
     let timeouts = &attempt.upstream.provider.timeouts;
     let (first_byte, between_chunks) = (timeouts.first_byte, timeouts.between_chunks);
     let heartbeat = ctx.snapshot.config.heartbeat.filter(|_| ctx.asked.stream);
-    let needed = heartbeat.is_some() || first_byte != between_chunks;
+    let tunnel = matches!(ctx.body, Body::None);
+    let needed = heartbeat.is_some() || first_byte != between_chunks || tunnel;
     needed.then_some(Patience { first_byte, between_chunks, heartbeat })
 }
 
 /// Headers that stay with us.
-const NOT_FORWARDED: [&str; 22] = [
+const NOT_FORWARDED: [&str; 29] = [
     "accept-encoding",
     "api-key",
     "authorization",
@@ -65,29 +72,42 @@ const NOT_FORWARDED: [&str; 22] = [
     "client-ip",
     "cookie",
     "expect",
+    "fastly-client-ip",
     "forwarded",
     "origin",
     "referer",
+    "remote-addr",
+    "remote-user",
     "true-client-ip",
     "via",
     "x-api-key",
     "x-client-ip",
     "x-cluster-client-ip",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
+    "x-forwarded",
     "x-goog-api-key",
+    "x-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
     "x-real-ip",
+    "x-remote-user",
     "x-request-id",
+    "x-rewrite-url",
+    "x-url-scheme",
 ];
 
+/// … and families of them: who somebody was before a proxy, what they asked it for, and our own.
+const FAMILIES_NOT_FORWARDED: [&str; 4] = ["x-envoy-", "x-forebay-", "x-forwarded-", "x-original-"];
+
 /// Whether a header of the client's goes on to the provider. Not what is between the client and us,
-/// what would tell the provider more than it needs, or credentials. Which account pays is the
-/// gateway's to say when its key is used.
+/// what would tell the provider more than it needs, what some servers take for another method, path
+/// or user, or credentials. Which account pays is the gateway's to say when its key is used.
 fn is_forwarded(name: &str, our_key: bool) -> bool {
     if name.contains('_') {
         // Proxies spell these two ways, and servers read them as one.
+        return false;
+    }
+    if name.starts_with("x-") && FAMILIES_NOT_FORWARDED.iter().any(|it| name.starts_with(it)) {
         return false;
     }
     let account = matches!(name, "openai-organization" | "openai-project");

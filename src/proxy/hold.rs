@@ -5,25 +5,21 @@
 //! [`HeldSession`] is that stand-in: it owns the real session, hands out the body of each attempt,
 //! and holds the response head back until the first bytes of an answer are known to be good.
 
-use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::Digest;
-use pingora::protocols::http::custom::CustomMessageWrite;
+use pingora::http::ResponseHeader;
 use pingora::protocols::http::custom::server::Session as CustomSession;
 use pingora::protocols::http::{HttpTask, ServerSession};
-use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
-use tokio::sync::watch;
 
 use super::body::{Live, Outgoing, Part};
 use super::clock::{Clock, Due, Patience};
+use super::cut::{Cut, SHUTTING_DOWN};
+use super::stand_in::left_to_the_real_session;
 
 /// The content type of server-sent events.
 pub const EVENT_STREAM: &str = "text/event-stream";
@@ -32,10 +28,8 @@ const HEARTBEAT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// Pingora's name for the error a silent upstream is reported with.
 pub const SILENT_UPSTREAM: ErrorType = ErrorType::Custom("SilentUpstream");
-/// The error that ends a stream when the gateway cannot wait for its end.
-pub const SHUTTING_DOWN: ErrorType = ErrorType::Custom("ShuttingDown");
 
-/// What a request's context and its held session share.
+/// What a request's context shares with the session that stands in for the client's.
 #[derive(Default)]
 pub struct Hold {
     shared: Mutex<Shared>,
@@ -45,7 +39,7 @@ pub struct Hold {
 struct Shared {
     /// The next attempt's body and patience, until the session takes them up.
     next: Option<(Vec<Part>, Option<Patience>)>,
-    /// The client's own session, once the held one is gone.
+    /// The client's own session, once the one in its place is gone.
     released: Option<Box<ServerSession>>,
     progress: Progress,
 }
@@ -74,47 +68,76 @@ impl Hold {
         self.lock().progress
     }
 
+    /// Whether an attempt is prepared and has not begun.
+    pub(super) fn has_next(&self) -> bool {
+        self.lock().next.is_some()
+    }
+
+    pub(super) fn take_next(&self) -> Option<(Vec<Part>, Option<Patience>)> {
+        self.lock().next.take()
+    }
+
+    pub(super) fn note(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.lock().progress);
+    }
+
+    /// Gives the client's session back: the one in its place is being dropped.
+    pub(super) fn release(&self, real: &mut Box<ServerSession>) {
+        self.lock().released = Some(std::mem::replace(real, Box::new(nobody())));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn note(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.lock().progress);
+/// Puts another session in the place of the client's, which it gets to own.
+pub fn replace<S: CustomSession>(
+    session: &mut Box<ServerSession>,
+    with: impl FnOnce(Box<ServerSession>, Arc<Hold>) -> S,
+) -> Arc<Hold> {
+    let hold = Arc::new(Hold::default());
+    let real = std::mem::replace(session, Box::new(nobody()));
+    **session = ServerSession::new_custom(Box::new(with(real, Arc::clone(&hold))));
+    hold
+}
+
+/// Gives the client's own session back, so that its connection goes on.
+pub fn uninstall(session: &mut Box<ServerSession>, hold: &Hold) {
+    // Dropping what stands in its place is what releases it.
+    **session = nobody();
+    if let Some(real) = hold.lock().released.take() {
+        *session = real;
     }
 }
 
+fn nobody() -> ServerSession {
+    ServerSession::Custom(Box::new(()))
+}
+
 /// Puts a held session in the place of the client's. `head`: what a heartbeat before the
-/// upstream's own head commits the response with. `cut`: turns true when a stream must end.
+/// upstream's own head commits the response with. `cut`: when it must end. `ready`: false once the
+/// gateway drains, and the connection may carry no further request.
 pub fn install(
     session: &mut Box<ServerSession>,
     live: Live,
     head: Option<Box<ResponseHeader>>,
-    cut: Option<watch::Receiver<bool>>,
+    cut: Cut,
+    ready: Arc<AtomicBool>,
 ) -> Arc<Hold> {
-    let hold = Arc::new(Hold::default());
-    let real = std::mem::replace(session, Box::new(ServerSession::Custom(Box::new(()))));
-    **session = ServerSession::new_custom(Box::new(HeldSession {
+    replace(session, |real, hold| HeldSession {
         real,
-        hold: Arc::clone(&hold),
+        hold,
         outgoing: Outgoing::new(live),
         waiting: Vec::new(),
         early_head: head,
         stream: false,
         tail: [b'\n'; 4],
         clock: Clock::default(),
-        cut: cut.map(until_cut),
+        cut,
+        ready,
         progress: Progress::default(),
-    }));
-    hold
-}
-
-/// Gives the client's own session back, so that its connection goes on.
-pub fn uninstall(session: &mut Box<ServerSession>, hold: &Hold) {
-    // Dropping the held session is what releases the real one.
-    **session = ServerSession::Custom(Box::new(()));
-    if let Some(real) = hold.lock().released.take() {
-        *session = real;
-    }
+    })
 }
 
 /// See the module's documentation.
@@ -130,36 +153,15 @@ struct HeldSession {
     /// The last bytes written, to know whether an event is complete.
     tail: [u8; 4],
     clock: Clock,
-    cut: Option<Cut>,
+    cut: Cut,
+    ready: Arc<AtomicBool>,
     progress: Progress,
-}
-
-/// Resolves when a stream must end.
-type Cut = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
-
-fn poll_cut(cut: &mut Option<Cut>, cx: &mut Context<'_>) -> Poll<()> {
-    match cut.as_mut().map(|cut| cut.as_mut().poll(cx)) {
-        Some(Poll::Ready(())) => {
-            // Said once; what it leads to is written through this session.
-            *cut = None;
-            Poll::Ready(())
-        }
-        _ => Poll::Pending,
-    }
-}
-
-fn until_cut(mut cut: watch::Receiver<bool>) -> Cut {
-    Box::pin(async move {
-        if cut.wait_for(|cut| *cut).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
 }
 
 impl HeldSession {
     /// Takes the next attempt up: its body from the start, nothing waiting.
     fn begin_attempt(&mut self) {
-        let Some((parts, patience)) = self.hold.lock().next.take() else { return };
+        let Some((parts, patience)) = self.hold.take_next() else { return };
         if matches!(parts.last(), Some(Part::Live)) {
             self.note(|progress| progress.unfinished = true);
         }
@@ -191,6 +193,7 @@ impl HeldSession {
 
     /// Waits for the client to leave, while time passes.
     async fn idle(&mut self) -> Result<Option<Bytes>> {
+        fault!("proxy::held_session_idle");
         loop {
             let (real, clock, cut) = (&mut self.real, &mut self.clock, &mut self.cut);
             let committed = self.progress.committed;
@@ -198,7 +201,7 @@ impl HeldSession {
                 biased;
                 left = real.read_body_or_idle(true) => return left,
                 due = std::future::poll_fn(|cx| clock.poll_due(committed, cx)) => due,
-                () = std::future::poll_fn(|cx| poll_cut(cut, cx)) => {
+                () = cut.due() => {
                     return Error::e_explain(SHUTTING_DOWN, "the gateway is shutting down");
                 }
             };
@@ -230,6 +233,7 @@ impl HeldSession {
             return Ok(());
         }
         self.note(|progress| progress.heartbeating = true);
+        self.begin_answer();
         if matches!(*self.real, ServerSession::H1(_)) {
             if let Some(head) = head {
                 self.real.send_downstream_proxy_task(HttpTask::Header(head, false));
@@ -242,6 +246,13 @@ impl HeldSession {
             self.real.write_response_header(head).await?;
         }
         self.real.write_response_body(HEARTBEAT, false).await
+    }
+
+    /// The head goes out, and says whether the connection goes on.
+    fn begin_answer(&mut self) {
+        if !self.ready.load(Relaxed) {
+            self.real.set_keepalive(None);
+        }
     }
 
     fn waiting_head(&self) -> Option<&ResponseHeader> {
@@ -265,6 +276,7 @@ impl HeldSession {
         if self.progress.heartbeating {
             tasks.iter_mut().for_each(without_head);
         }
+        self.begin_answer();
         self.note(|progress| progress.committed = true);
         self.clock.commit();
         self.write(tasks).await
@@ -326,21 +338,13 @@ fn ends_event(tail: [u8; 4]) -> bool {
 
 impl Drop for HeldSession {
     fn drop(&mut self) {
-        let nobody = Box::new(ServerSession::Custom(Box::new(())));
-        let real = std::mem::replace(&mut self.real, nobody);
-        self.hold.lock().released = Some(real);
+        self.hold.release(&mut self.real);
     }
 }
 
 #[async_trait]
 impl CustomSession for HeldSession {
-    fn req_header(&self) -> &RequestHeader {
-        self.real.req_header()
-    }
-
-    fn req_header_mut(&mut self) -> &mut RequestHeader {
-        self.real.req_header_mut()
-    }
+    left_to_the_real_session!();
 
     // === the body ===
 
@@ -397,10 +401,6 @@ impl CustomSession for HeldSession {
         self.real.drain_request_body().await
     }
 
-    fn body_bytes_read(&self) -> usize {
-        self.real.body_bytes_read()
-    }
-
     // === the answer ===
 
     async fn response_duplex_vec(&mut self, mut tasks: Vec<HttpTask>) -> Result<bool> {
@@ -424,12 +424,14 @@ impl CustomSession for HeldSession {
 
     async fn write_response_header(&mut self, head: Box<ResponseHeader>, _end: bool) -> Result<()> {
         self.flush().await?;
+        self.begin_answer();
         self.note(|progress| progress.committed = true);
         self.real.write_response_header(head).await
     }
 
     async fn write_response_header_ref(&mut self, head: &ResponseHeader, _end: bool) -> Result<()> {
         self.flush().await?;
+        self.begin_answer();
         self.note(|progress| progress.committed = true);
         self.real.write_response_header_ref(head).await
     }
@@ -448,93 +450,12 @@ impl CustomSession for HeldSession {
         self.real.finish_body().await
     }
 
-    fn body_bytes_sent(&self) -> usize {
-        self.real.body_bytes_sent()
-    }
-
-    // === the connection ===
-
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
-        self.real.set_read_timeout(timeout);
-    }
-
-    fn get_read_timeout(&self) -> Option<Duration> {
-        self.real.get_read_timeout()
-    }
-
-    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        self.real.set_write_timeout(timeout);
-    }
-
-    fn get_write_timeout(&self) -> Option<Duration> {
-        self.real.get_write_timeout()
-    }
-
-    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
-        self.real.set_total_drain_timeout(timeout);
-    }
-
-    fn get_total_drain_timeout(&self) -> Option<Duration> {
-        self.real.get_total_drain_timeout()
-    }
-
-    fn request_summary(&self) -> String {
-        self.real.request_summary()
-    }
-
-    async fn shutdown(&mut self, _code: u32, _why: &str) {
-        self.real.shutdown().await;
-    }
-
-    fn digest(&self) -> Option<&Digest> {
-        self.real.digest()
-    }
-
-    fn digest_mut(&mut self) -> Option<&mut Digest> {
-        self.real.digest_mut()
-    }
-
-    fn client_addr(&self) -> Option<&SocketAddr> {
-        self.real.client_addr()
-    }
-
-    fn server_addr(&self) -> Option<&SocketAddr> {
-        self.real.server_addr()
-    }
-
-    fn pseudo_raw_h1_request_header(&self) -> Bytes {
-        self.real.to_h1_raw()
-    }
-
-    // === custom messages: a feature of pingora's custom protocols that HTTP does not have ===
-
     async fn finish_custom(&mut self) -> Result<()> {
         Ok(())
     }
 
-    fn take_custom_message_reader(
-        &mut self,
-    ) -> Option<Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>>
-    {
-        None
-    }
-
-    fn restore_custom_message_reader(
-        &mut self,
-        _reader: Box<dyn futures::Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
-    ) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
-        None
-    }
-
-    fn restore_custom_message_writer(
-        &mut self,
-        _writer: Box<dyn CustomMessageWrite>,
-    ) -> Result<()> {
-        Ok(())
+    async fn shutdown(&mut self, _code: u32, _why: &str) {
+        self.real.shutdown().await;
     }
 }
 

@@ -2,22 +2,25 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header;
+use jiff::Timestamp;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use serde_json::{Map, Value, json};
 
+use super::Gateway;
 use super::context::{Context, mark};
 use super::cors;
 use super::refusal::Refusal;
 use crate::access::{Principal, percent_decoded};
 use crate::balance::{Health, ModelCard};
 use crate::routing::{Local, Model};
-use crate::snapshot::{Snapshot, Upstream};
-use crate::telemetry::Metrics;
+use crate::snapshot::{LastReload, Reload, Snapshot, Upstream};
 
 /// A finished answer.
 struct Answer {
@@ -31,19 +34,18 @@ pub async fn answer(
     session: &mut Session,
     ctx: &mut Context,
     local: Local,
-    ready: bool,
-    metrics: &Metrics,
+    gateway: &Gateway,
 ) -> Result<Option<Refusal>> {
     let path = session.req_header().uri.path().to_owned();
     let answer = match local {
         Local::Live => status(200, "ok"),
-        Local::Ready if ready => status(200, "ok"),
+        Local::Ready if gateway.ready.load(Relaxed) => status(200, "ok"),
         Local::Ready => status(503, "draining"),
-        Local::HealthDetailed => json(200, &detailed(&ctx.snapshot)),
+        Local::HealthDetailed => json(200, &detailed(&ctx.snapshot, &gateway.last_reload)),
         Local::Metrics => {
-            ctx.snapshot.note_health(metrics);
+            ctx.snapshot.note_health(&gateway.metrics);
             let content_type = "text/plain; version=0.0.4; charset=utf-8";
-            Answer { status: 200, content_type, body: metrics.render().into() }
+            Answer { status: 200, content_type, body: gateway.metrics.render().into() }
         }
         Local::Models => {
             let data = models(&ctx.snapshot, ctx.principal.as_deref());
@@ -154,8 +156,8 @@ fn object(id: &str, known: Option<&ModelCard>, upstream: &Upstream) -> Value {
     Value::Object(members)
 }
 
-/// Per provider and replica: health, in flight, last error, latency.
-fn detailed(snapshot: &Snapshot) -> Value {
+/// The configuration; and per provider and replica: health, in flight, last error, latency.
+fn detailed(snapshot: &Snapshot, last: &LastReload) -> Value {
     let provider = |upstream: &Arc<Upstream>| {
         let replicas: Vec<Value> = upstream.pool.status().iter().map(replica).collect();
         let healthy = upstream.pool.status().iter().any(|one| one.health == Health::Healthy);
@@ -166,7 +168,34 @@ fn detailed(snapshot: &Snapshot) -> Value {
         })
     };
     let providers: Vec<Value> = snapshot.upstreams.iter().map(provider).collect();
-    json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION"), "providers": providers })
+    json!({
+        "status": "ok",
+        "version": env!("CARGO_PKG_VERSION"),
+        "configuration": configuration(snapshot, last),
+        "providers": providers,
+    })
+}
+
+fn configuration(snapshot: &Snapshot, last: &LastReload) -> Value {
+    let origin = &snapshot.origin;
+    let reload = |reload: &Reload| {
+        json!({
+            "outcome": if reload.mistakes.is_empty() { "ok" } else { "failed" },
+            "at": moment(reload.at),
+            "mistakes": reload.mistakes,
+        })
+    };
+    json!({
+        "version": origin.version,
+        "loaded_at": moment(origin.loaded_at),
+        "waiting_for_upgrade": origin.waiting,
+        "last_reload": last.load().as_deref().map(reload),
+    })
+}
+
+/// A moment as RFC 3339 has it, to the millisecond.
+fn moment(time: SystemTime) -> Option<String> {
+    Some(format!("{:.3}", Timestamp::try_from(time).ok()?))
 }
 
 fn replica(status: &crate::balance::ReplicaStatus) -> Value {

@@ -3,9 +3,12 @@
 mod admit;
 mod attempt;
 mod body;
+mod buffered;
 mod clock;
+mod contain;
 mod context;
 mod cors;
+mod cut;
 mod edge;
 mod finish;
 mod forward;
@@ -16,7 +19,9 @@ mod refusal;
 mod rescue;
 mod respond;
 mod spool;
+mod stand_in;
 mod stream;
+mod tunnel;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -34,11 +39,14 @@ use pingora::{Error, ErrorType, Result};
 use tokio::sync::watch;
 
 use self::admit::Admitted;
+use self::contain::{contain, contained};
 pub use self::context::Context;
 pub use self::edge::{CONNECTION, Connection};
 use self::refusal::Refusal;
+pub use self::rescue::answer_unread;
 use crate::access::Owners;
-use crate::snapshot::Snapshot;
+use crate::routing::Endpoint;
+use crate::snapshot::{LastReload, Snapshot};
 use crate::telemetry::Metrics;
 
 /// The longest request id taken over from a caller, in bytes.
@@ -55,6 +63,8 @@ pub struct Gateway {
     pub ready: Arc<AtomicBool>,
     /// Turns true when streams must end.
     pub cut: watch::Receiver<bool>,
+    /// How the last reload ended.
+    pub last_reload: Arc<LastReload>,
 }
 
 #[async_trait]
@@ -72,52 +82,11 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
-        ctx.activate(&self.metrics.active);
-        ctx.request_id = request_id(session.req_header());
-        let config = &ctx.snapshot.config;
-        if config.privacy.log_client_ip {
-            let peer = session.client_addr().and_then(|address| address.as_inet());
-            let headers = &session.req_header().headers;
-            ctx.client = peer.map(|peer| edge::client(peer.ip(), headers, &config.trusted_proxies));
-        }
-        // Pingora would keep an idle connection for ever after its first request. HTTP/1.0 closes
-        // unless it said otherwise, and then pingora has no bound to offer.
-        if session.req_header().version != http::Version::HTTP_10 {
-            session.set_keepalive(Some(config.timeouts.client_idle.as_secs()));
-        }
-        session.set_write_timeout(Some(config.timeouts.client_write));
-        session.set_read_timeout(Some(config.timeouts.request_body));
-        Ok(())
+        contain(|| self.begin(session, ctx))
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        let refusal = match admit::admit(session, ctx, self).await {
-            Ok(Admitted::Forward) => {
-                if attempt::advance(ctx, &self.metrics, None) {
-                    return Ok(false);
-                }
-                let hops = ctx.course.hops.iter();
-                match hops.filter_map(|hop| hop.upstream.provider.keys.rested_in()).min() {
-                    Some(rest) => Refusal::upstream_limited(rest),
-                    None => Refusal::no_healthy_upstream(None),
-                }
-            }
-            Ok(Admitted::Local(local)) => {
-                let ready = self.ready.load(Relaxed);
-                match local::answer(session, ctx, local, ready, &self.metrics).await? {
-                    None => return Ok(true),
-                    Some(refusal) => refusal,
-                }
-            }
-            Ok(Admitted::Preflight(head)) => {
-                ctx.outcome.status = head.status.as_u16();
-                session.write_response_header(head, true).await?;
-                return Ok(true);
-            }
-            Err(refusal) => refusal,
-        };
-        rescue::refuse(session, ctx, &refusal).await;
-        Ok(true)
+        contained(self.receive(session, ctx)).await
     }
 
     async fn upstream_peer(
@@ -125,13 +94,20 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         ctx: &mut Self::CTX,
     ) -> Result<Box<HttpPeer>> {
-        let Some(attempt) = ctx.course.next.take() else {
-            return Error::e_explain(ErrorType::InternalError, "no attempt was chosen");
-        };
-        let peer = attempt.peer()?;
-        ctx.course.attempts += 1;
-        ctx.course.current = Some(attempt);
-        Ok(Box::new(peer))
+        contain(|| {
+            let Some(attempt) = ctx.course.next.take() else {
+                return Error::e_explain(ErrorType::InternalError, "no attempt was chosen");
+            };
+            fault!("proxy::upstream_peer", |_| Error::e_explain(ErrorType::InternalError, "fault"));
+            let mut peer = attempt.peer()?;
+            if ctx.endpoint == Some(Endpoint::Realtime) && ctx.hold.is_some() {
+                // Pingora would bound the silence of a WebSocket as it does that of an answer.
+                peer.options.read_timeout = None;
+            }
+            ctx.course.attempts += 1;
+            ctx.course.current = Some(attempt);
+            Ok(Box::new(peer))
+        })
     }
 
     async fn upstream_request_filter(
@@ -140,7 +116,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        forward::write_request(ctx, request)
+        contain(|| forward::write_request(ctx, request))
     }
 
     async fn upstream_response_filter(
@@ -149,7 +125,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        respond::judge_head(ctx, &self.metrics, head)
+        contain(|| respond::judge_head(ctx, &self.metrics, head))
     }
 
     async fn response_filter(
@@ -162,7 +138,11 @@ impl ProxyHttp for Gateway {
             // From here on only the provider's silence counts: a caller may listen for long.
             session.set_read_timeout(None);
         }
-        respond::write_head(ctx, head)
+        if !self.ready.load(Relaxed) {
+            // The drain may have begun since the request did. A held session sees to it itself.
+            session.set_keepalive(None);
+        }
+        contain(|| respond::write_head(ctx, head))
     }
 
     fn response_body_filter(
@@ -172,9 +152,11 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
-        respond::write_chunk(ctx, &self.metrics, body, end)?;
-        objects::remember(&self.owners, ctx);
-        Ok(None)
+        contain(|| {
+            respond::write_chunk(ctx, &self.metrics, body, end)?;
+            objects::remember(&self.owners, ctx);
+            Ok(None)
+        })
     }
 
     fn fail_to_connect(
@@ -213,7 +195,7 @@ impl ProxyHttp for Gateway {
         if let Some(error) = error.filter(|_| ctx.outcome.failure.is_none()) {
             ctx.outcome.failure = Some(rescue::name(error));
         }
-        finish::finish(session, ctx, &self.metrics);
+        finish::finish(session, ctx);
     }
 
     /// Failures are told once, in the access log: pingora's own lines would carry the query, and
@@ -233,6 +215,70 @@ impl ProxyHttp for Gateway {
     }
 }
 
+impl Gateway {
+    /// Readies a request for its way.
+    fn begin(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        ctx.activate(&self.metrics);
+        ctx.method = session.req_header().method.clone();
+        let request = session.req_header();
+        ctx.request_id = request_id(request);
+        ctx.caller = admit::caller(request.uri.path(), &request.headers);
+        fault!("proxy::begin", |_| Error::e_explain(ErrorType::InternalError, "fault"));
+        let config = &ctx.snapshot.config;
+        if config.privacy.log_client_ip {
+            let peer = session.client_addr().and_then(|address| address.as_inet());
+            let headers = &session.req_header().headers;
+            ctx.client = peer.map(|peer| edge::client(peer.ip(), headers, &config.trusted_proxies));
+        }
+        // Pingora would keep an idle connection for ever after its first request. HTTP/1.0 closes
+        // unless it said otherwise, and then pingora has no bound to offer.
+        if !self.ready.load(Relaxed) {
+            // Draining: this answer is the connection's last, and says so.
+            session.set_keepalive(None);
+        } else if session.req_header().version != http::Version::HTTP_10 {
+            session.set_keepalive(Some(config.timeouts.client_idle.as_secs()));
+        }
+        session.set_write_timeout(Some(config.timeouts.client_write));
+        session.set_read_timeout(Some(config.timeouts.request_body));
+        edge::check(session, config.limits.headers).or_else(|refusal| {
+            ctx.refusal = Some(refusal);
+            Error::e_explain(ErrorType::InvalidHTTPHeader, "a head that is refused")
+        })
+    }
+
+    /// Takes a request in: false when it goes on to an upstream, true when it is answered.
+    async fn receive(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let refusal = match admit::admit(session, ctx, self).await {
+            Ok(Admitted::Forward) => {
+                if attempt::advance(ctx, &self.metrics, None) {
+                    return Ok(false);
+                }
+                let hops = ctx.course.hops.iter();
+                match hops.filter_map(|hop| hop.upstream.provider.keys.rested_in()).min() {
+                    Some(rest) => Refusal::upstream_limited(rest),
+                    None => Refusal::no_healthy_upstream(None),
+                }
+            }
+            Ok(Admitted::Local(local)) => match local::answer(session, ctx, local, self).await? {
+                None => return Ok(true),
+                Some(refusal) => refusal,
+            },
+            Ok(Admitted::Preflight(head)) => {
+                ctx.outcome.status = head.status.as_u16();
+                session.write_response_header(head, true).await?;
+                return Ok(true);
+            }
+            Err(refusal) => refusal,
+        };
+        rescue::refuse(session, ctx, &refusal).await;
+        Ok(true)
+    }
+}
+
+fn new_request_id() -> String {
+    hex::encode(rand::random::<u128>().to_be_bytes())
+}
+
 /// The caller's id when it is a sane one, else a new one of 128 random bits.
 fn request_id(request: &RequestHeader) -> HeaderValue {
     let sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
@@ -241,6 +287,5 @@ fn request_id(request: &RequestHeader) -> HeaderValue {
     if let Some(id) = given.filter(|id| id.as_bytes().iter().all(sane)) {
         return id.clone();
     }
-    let id = hex::encode(rand::random::<u128>().to_be_bytes());
-    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    HeaderValue::try_from(new_request_id()).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }

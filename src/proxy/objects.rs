@@ -1,5 +1,6 @@
 //! Objects that live at a provider: each goes back to where it was made, and to its maker only.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use super::context::{Body, Context, Hop};
 use super::refusal::Refusal;
 use crate::access::{Origin, Owners, percent_decoded};
 use crate::protocol::framing::sse::Decoder;
+use crate::protocol::json;
 use crate::protocol::openai_chat::Operation;
 use crate::routing::Endpoint;
 
@@ -55,36 +57,23 @@ pub fn check(owners: &Owners, ctx: &mut Context, path: &str, query: &str) -> Res
         follow(owners, ctx, &percent_decoded(id))?;
     }
     let Body::Json { bytes, .. } = &ctx.body else { return Ok(()) };
-    referred(&bytes.clone()).iter().try_for_each(|id| follow(owners, ctx, id))
+    let known = referred(owners, bytes)?;
+    known.iter().try_for_each(|id| follow(owners, ctx, id))
 }
 
-/// The objects that a body names: strings that are, or stand below, a member by such a name, at any
-/// depth, as in a message's parts or a tool's resources.
-fn referred(body: &[u8]) -> Vec<String> {
+/// The known objects that a body names: strings that are, or stand below, a member by such a name,
+/// at any depth, as in a message's parts or a tool's resources.
+fn referred(owners: &Owners, body: &[u8]) -> Result<BTreeSet<String>, Refusal> {
+    let mut known = BTreeSet::new();
     // Most bodies name none, and are not read a second time.
-    if !HINTS.iter().any(|hint| memmem::find(body, hint).is_some()) {
-        return Vec::new();
-    }
-    let mut found = Vec::new();
-    if let Ok(value) = serde_json::from_slice::<Value>(body) {
-        collect(&value, false, &mut found);
-    }
-    found
-}
-
-/// Depth is bounded: bodies are scanned before, and 128 levels are the most that pass.
-fn collect(value: &Value, below: bool, found: &mut Vec<String>) {
-    match value {
-        Value::String(id) if below => found.push(id.clone()),
-        Value::Array(items) => items.iter().for_each(|item| collect(item, below, found)),
-        Value::Object(members) => {
-            for (name, member) in members {
-                let reference = REFERENCES.contains(&name.as_str());
-                collect(member, below || reference, found);
+    if HINTS.iter().any(|hint| memmem::find(body, hint).is_some()) {
+        json::strings_below(body, &REFERENCES, |id| {
+            if !known.contains(id) && owners.find(id).is_some() {
+                known.insert(id.to_owned());
             }
-        }
-        _ => {}
+        })?;
     }
+    Ok(known)
 }
 
 fn follow(owners: &Owners, ctx: &mut Context, id: &str) -> Result<(), Refusal> {

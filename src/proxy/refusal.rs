@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Method;
 
 use crate::protocol::json::{ScanError, WrongType};
 use crate::protocol::multipart::MultipartError;
@@ -19,6 +20,8 @@ pub struct Refusal {
     pub message: String,
     pub param: Option<String>,
     pub retry_after: Option<Duration>,
+    /// What may be done there instead.
+    pub allow: Vec<Method>,
     /// Where the request ends is not known: nothing more of its connection is read.
     pub close: bool,
 }
@@ -28,7 +31,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 impl Refusal {
     fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), param: None, retry_after: None, close: false }
+        let (message, allow) = (message.into(), Vec::new());
+        Self { status, code, message, param: None, retry_after: None, allow, close: false }
     }
 
     fn about(mut self, param: impl Into<String>) -> Self {
@@ -59,6 +63,12 @@ impl Refusal {
     pub fn unknown_path(method: &str, path: &str) -> Self {
         let path: String = path.chars().take(200).collect();
         Self::new(404, "not_found", format!("There is nothing at {method} {path}."))
+    }
+
+    pub fn wrong_method(method: &str, allow: Vec<Method>) -> Self {
+        let method: String = method.chars().take(50).collect();
+        let message = format!("The method {method} is not allowed here.");
+        Self { allow, ..Self::new(405, "method_not_allowed", message) }
     }
 
     pub fn model_not_found(model: &str) -> Self {
@@ -116,6 +126,10 @@ impl Refusal {
             .about("content-encoding")
     }
 
+    pub fn unknown_charset() -> Self {
+        Self::new(415, "invalid_request", "A request body must be UTF-8.").about("content-type")
+    }
+
     pub fn too_large(limit: u64) -> Self {
         let message = format!("The request body is larger than the {limit} bytes allowed.");
         Self::new(413, "request_too_large", message)
@@ -127,6 +141,12 @@ impl Refusal {
 
     pub fn ambiguous(what: &str) -> Self {
         let message = format!("The request's {what} can be read in more than one way.");
+        Self { close: true, ..Self::new(400, "invalid_request", message) }
+    }
+
+    /// What came is no request.
+    pub fn malformed() -> Self {
+        let message = "The request is malformed: this is not HTTP, or not well-formed.";
         Self { close: true, ..Self::new(400, "invalid_request", message) }
     }
 
@@ -142,6 +162,11 @@ impl Refusal {
 
     pub fn headers_too_large(limit: u64) -> Self {
         let message = format!("The request's headers are larger than the {limit} bytes allowed.");
+        Self { close: true, ..Self::new(431, "headers_too_large", message) }
+    }
+
+    pub fn too_many_headers(most: usize) -> Self {
+        let message = format!("The request has more than the {most} headers allowed.");
         Self { close: true, ..Self::new(431, "headers_too_large", message) }
     }
 
@@ -187,6 +212,13 @@ impl Refusal {
         let message =
             said.unwrap_or_else(|| format!("The provider answered with status {status}."));
         Self { retry_after, ..Self::new(status, "upstream_error", message) }
+    }
+
+    /// The bodies of other requests take all the memory there is for them.
+    pub fn overloaded() -> Self {
+        let message = "The gateway holds as many requests as it can. Send the request again.";
+        let retry_after = Some(Duration::from_secs(1));
+        Self { retry_after, ..Self::new(503, "overloaded", message) }
     }
 
     pub fn shutting_down() -> Self {

@@ -1,31 +1,43 @@
 //! The one place where a failure becomes a response.
 
-use http::header;
+use bytes::Bytes;
+use http::{Method, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::attempt::record_failure;
 use super::body::{BAD_FORM, MODEL_NOT_ALLOWED, UPLOAD_TOO_LARGE};
+use super::contain::PANICKED;
 use super::context::Context;
-use super::hold::{self, SHUTTING_DOWN, SILENT_UPSTREAM};
+use super::cut::SHUTTING_DOWN;
+use super::hold::{self, SILENT_UPSTREAM};
 use super::local;
+use super::new_request_id;
 use super::refusal::{Refusal, write_body, write_event};
 use super::respond::{break_off, is_streaming, may_retry, seconds, try_next};
+use crate::protocol::openai_chat::Caller;
 use crate::routing::Failure;
 use crate::telemetry::Metrics;
 
 /// How long an unread body may go on arriving after a refusal, so that the client gets to read it.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
+/// What is likely to have arrived with the head.
+const SHORT_BODY: u64 = 64 << 10;
 
 /// No connection came about: true when another attempt may help.
 pub fn after_connect(ctx: &mut Context, metrics: &Metrics) -> bool {
+    fault!("proxy::after_connect");
     // Nothing was sent: the body is whole, unless an earlier attempt has spent it.
     after_failure(ctx, metrics, Failure::Connect)
 }
 
 /// An attempt broke off: true when another one may help.
 pub fn after_attempt(ctx: &mut Context, metrics: &Metrics, error: &Error, reused: bool) -> bool {
+    // What panicked once would again.
+    if error.etype == PANICKED {
+        return false;
+    }
     // Decided already, where the answer was judged.
     if ctx.course.next.is_some() {
         return true;
@@ -35,8 +47,17 @@ pub fn after_attempt(ctx: &mut Context, metrics: &Metrics, error: &Error, reused
     }
     let Some(failure) = blame(error) else {
         // The client's own doing, or its leaving.
-        let told =
-            [UPLOAD_TOO_LARGE, BAD_FORM, MODEL_NOT_ALLOWED, SHUTTING_DOWN, ErrorType::ReadTimedout];
+        let told = [
+            UPLOAD_TOO_LARGE,
+            BAD_FORM,
+            MODEL_NOT_ALLOWED,
+            SHUTTING_DOWN,
+            ErrorType::ReadTimedout,
+            // Pingora would not send the client's head on.
+            ErrorType::InvalidHTTPHeader,
+            // Of what was spooled: pingora takes it for the client's, whose body it is.
+            ErrorType::FileReadError,
+        ];
         let ours = told.contains(&error.etype);
         ctx.outcome.client_gone = error.esource == ErrorSource::Downstream && !ours;
         return false;
@@ -91,8 +112,10 @@ fn blame(error: &Error) -> Option<Failure> {
 
 /// The request has failed for good: says so, if there is still somebody to tell.
 pub async fn rescue(session: &mut Session, ctx: &mut Context, error: &Error) -> FailToProxy {
+    fault!("proxy::rescue");
     let refusal = ctx.refusal.take().unwrap_or_else(|| explain(ctx, error));
-    ctx.outcome.failure = Some(name(error));
+    let refused = error.etype == ErrorType::InvalidHTTPHeader && ctx.course.attempts == 0;
+    ctx.outcome.failure = Some(if refused { refusal.code.to_owned() } else { name(error) });
     if ctx.outcome.client_gone {
         ctx.outcome.status = 499;
         return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -110,8 +133,7 @@ pub async fn rescue(session: &mut Session, ctx: &mut Context, error: &Error) -> 
             hold::uninstall(&mut session.downstream_session, &hold);
         }
         session.set_keepalive(None);
-        drain(session).await;
-        write(session, ctx, &refusal).await
+        answer(session, ctx, &refusal).await
     };
     if told.is_err() {
         ctx.outcome.client_gone = true;
@@ -137,6 +159,9 @@ pub fn name(error: &Error) -> String {
 
 /// What went wrong, for the client.
 fn explain(ctx: &Context, error: &Error) -> Refusal {
+    if error.etype == PANICKED {
+        return Refusal::internal();
+    }
     if error.etype == UPLOAD_TOO_LARGE {
         return Refusal::too_large(ctx.snapshot.config.limits.upload);
     }
@@ -152,6 +177,9 @@ fn explain(ctx: &Context, error: &Error) -> Refusal {
     if error.etype == ErrorType::ReadTimedout && error.esource == ErrorSource::Downstream {
         return Refusal::body_too_slow();
     }
+    if error.etype == ErrorType::InvalidHTTPHeader && error.esource == ErrorSource::Downstream {
+        return Refusal::ambiguous("head");
+    }
     match ctx.course.failure.or_else(|| blame(error)) {
         Some(Failure::Connect | Failure::Broken) => Refusal::upstream_unreachable(),
         Some(Failure::Timeout) => Refusal::upstream_timeout(),
@@ -160,29 +188,58 @@ fn explain(ctx: &Context, error: &Error) -> Refusal {
     }
 }
 
-/// Answers a request that goes no further. The connection lives on if the body is read.
+/// Answers a request that goes no further. The connection lives on if the body was read.
 pub async fn refuse(session: &mut Session, ctx: &mut Context, refusal: &Refusal) {
     ctx.outcome.failure = Some(refusal.code.to_owned());
-    if refusal.close {
-        session.set_keepalive(None);
-    } else {
-        drain(session).await;
-    }
-    if write(session, ctx, refusal).await.is_err() {
+    if answer(session, ctx, refusal).await.is_err() {
         ctx.outcome.client_gone = true;
         session.set_keepalive(None);
     }
 }
 
+/// The whole answer to a head that pingora refuses with `status` before any phase, in place of its
+/// own, which says nothing. Who asked, and for what, is not known.
+pub fn answer_unread(status: u16) -> Bytes {
+    let (reason, refusal) = match status {
+        405 => ("Method Not Allowed", Refusal::wrong_method("CONNECT", vec![Method::GET])),
+        _ => ("Bad Request", Refusal::malformed()),
+    };
+    let id = new_request_id();
+    let body = write_body(Caller::Openai, &refusal, &id);
+    let mut head = format!("HTTP/1.1 {} {reason}\r\n", refusal.status);
+    for method in &refusal.allow {
+        head.extend(["allow: ", method.as_str(), "\r\n"]);
+    }
+    head.extend(["content-type: application/json\r\nx-request-id: ", &id, "\r\n"]);
+    head.extend(["content-length: ", &body.len().to_string(), "\r\nconnection: close\r\n\r\n"]);
+    [head.as_bytes(), &body].concat().into()
+}
+
+/// A short body is read before the answer, so that the connection can live on; a longer one, or one
+/// whose end is not known, after it: who is refused learns it at once.
+async fn answer(session: &mut Session, ctx: &mut Context, refusal: &Refusal) -> Result<()> {
+    let length = session.req_header().headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let short = length.is_some_and(|length| length <= SHORT_BODY);
+    // A client that waits for `100 Continue` sends nothing more once it is refused.
+    let waits = session.req_header().headers.contains_key(header::EXPECT)
+        && session.response_written().is_none();
+    if refusal.close || waits {
+        session.set_keepalive(None);
+    } else if short || session.downstream_session.is_body_done() {
+        drain(session).await;
+        return write(session, ctx, refusal).await;
+    }
+    write(session, ctx, refusal).await?;
+    if !waits {
+        drain(session).await;
+    }
+    Ok(())
+}
+
 /// Reads what the client still sends, for a while: closing with unread bytes resets the connection,
 /// and the client may never see why.
 async fn drain(session: &mut Session) {
-    // A client that waits for `100 Continue` sends nothing more once it is refused.
-    let waits = session.req_header().headers.contains_key(header::EXPECT);
-    if waits && session.response_written().is_none() {
-        session.set_keepalive(None);
-        return;
-    }
     session.set_total_drain_timeout(Some(DRAIN));
     if session.drain_request_body().await.is_err() {
         session.set_keepalive(None);
@@ -195,6 +252,10 @@ async fn write(session: &mut Session, ctx: &mut Context, refusal: &Refusal) -> R
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
     if let Some(pause) = refusal.retry_after {
         head.insert_header(header::RETRY_AFTER, seconds(pause))?;
+    }
+    if !refusal.allow.is_empty() {
+        let methods: Vec<&str> = refusal.allow.iter().map(Method::as_str).collect();
+        head.insert_header(header::ALLOW, methods.join(", "))?;
     }
     local::write(session, ctx, head, body).await
 }

@@ -8,7 +8,7 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
 use super::attempt::{advance, is_our_key, record_answer, record_failure, record_success};
-use super::context::{Context, mark};
+use super::context::{Body, Context, mark};
 use super::hold::{EVENT_STREAM, is_of_type};
 use super::objects::makes_objects;
 use super::refusal::{Refusal, write_body, write_event};
@@ -39,14 +39,16 @@ const NOT_RETURNED: [&str; 13] = [
 ];
 
 /// Whether a header of a provider's is the client's business. Not what is between the provider and
-/// us (RFC 9110 §7.6.1), what tells of the provider's insides or our account with it, and what a web
-/// page may read here, which `cors` says.
+/// us (RFC 9110 §7.6.1), what tells of the provider's insides or our account with it, what a web page
+/// may read here, which `cors` says, and what only we say.
 fn is_returned(name: &str) -> bool {
-    !NOT_RETURNED.contains(&name) && !name.starts_with("access-control-")
+    let ours = name.starts_with("x-forebay-") || name.starts_with("access-control-");
+    !NOT_RETURNED.contains(&name) && !ours
 }
 
 /// The upstream's head: keep it, or try something else.
 pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader) -> Result<()> {
+    fault!("proxy::judge_head", |_| Error::e_explain(ErrorType::InternalError, "fault"));
     let status = head.status.as_u16();
     if head.status.is_informational() && status != 101 {
         return Ok(());
@@ -196,18 +198,19 @@ fn is_heartbeating(ctx: &Context) -> bool {
 
 /// The head as the client gets it.
 pub fn write_head(ctx: &mut Context, head: &mut ResponseHeader) -> Result<()> {
+    fault!("proxy::write_head", |_| Error::e_explain(ErrorType::InternalError, "fault"));
     if head.status.is_informational() && head.status.as_u16() != 101 {
         return Ok(());
     }
     // A provider's own id is what its support asks for; vLLM only repeats ours.
     let id = head.headers.get("x-request-id").filter(|id| *id != ctx.request_id).cloned();
-    if let Some(id) = id {
-        head.insert_header("x-forebay-upstream-request-id", id)?;
-    }
     let unwanted = |name: &&HeaderName| !is_returned(name.as_str());
     let unwanted: Vec<HeaderName> = head.headers.keys().filter(unwanted).cloned().collect();
     for name in unwanted {
         head.remove_header(&name);
+    }
+    if let Some(id) = id {
+        head.insert_header("x-forebay-upstream-request-id", id)?;
     }
     if head.status.as_u16() != 101 {
         head.remove_header(&header::UPGRADE);
@@ -223,6 +226,15 @@ pub fn write_head(ctx: &mut Context, head: &mut ResponseHeader) -> Result<()> {
     super::cors::allow(ctx, head)
 }
 
+/// Once the client has part of an answer there is no other attempt, and nobody needs the request's
+/// body any more.
+fn let_go(ctx: &mut Context) {
+    let committed = |ctx: &Context| ctx.hold.as_ref().is_some_and(|it| it.progress().committed);
+    if !matches!(ctx.body, Body::None) && committed(ctx) {
+        ctx.body = Body::None;
+    }
+}
+
 /// The next bytes of the answer.
 pub fn write_chunk(
     ctx: &mut Context,
@@ -230,6 +242,8 @@ pub fn write_chunk(
     body: &mut Option<Bytes>,
     end: bool,
 ) -> Result<()> {
+    let_go(ctx);
+    fault!("proxy::response_chunk", |_| Error::e_explain(ErrorType::InternalError, "fault"));
     let heartbeating = matches!(ctx.stage, Stage::Failure { .. }) && is_heartbeating(ctx);
     let objects = end && makes_objects(ctx);
     match &mut ctx.stage {

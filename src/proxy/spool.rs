@@ -26,6 +26,7 @@ impl Spool {
     }
 
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        fault!("proxy::spool", |_| Err(io::ErrorKind::StorageFull.into()));
         self.file.write_all(bytes).await?;
         self.length = self.length.saturating_add(bytes.len() as u64);
         Ok(())
@@ -47,6 +48,7 @@ pub async fn read(file: &Arc<File>, range: Range<u64>) -> Result<Bytes> {
     let length = range.end.saturating_sub(range.start).min(STRETCH);
     let file = Arc::clone(file);
     let read = move || {
+        fault!("proxy::read_spool", |_| Err(io::ErrorKind::UnexpectedEof.into()));
         let mut bytes = BytesMut::zeroed(usize::try_from(length).unwrap_or(0));
         file.read_exact_at(&mut bytes, range.start).map(|()| bytes.freeze())
     };

@@ -87,7 +87,21 @@ const LOCAL: &[(&str, Local)] = &[
     ("/metrics", Local::Metrics),
 ];
 
+/// Every method that means something somewhere.
+const METHODS: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
 impl Endpoint {
+    /// What may be done at `path`: nothing where there is no endpoint. `*` is the server as a whole
+    /// (RFC 9110 §7.1).
+    pub fn methods(path: &str) -> Vec<Method> {
+        if path == "*" {
+            return METHODS.to_vec();
+        }
+        let possible = |method: &Method| Self::find(method, path).is_some();
+        METHODS.into_iter().filter(possible).collect()
+    }
+
     /// The endpoint at `path`; `None` for everything else, which is never passed on.
     pub fn find(method: &Method, path: &str) -> Option<Self> {
         if !is_canonical(path) {
@@ -121,23 +135,37 @@ impl Endpoint {
     }
 }
 
-/// One spelling per resource: what is authorised here must be what the upstream resolves.
+/// One spelling per resource: what is authorised here must be what the upstream resolves. So what
+/// some server resolves, cuts off or decodes is in no path: dots, empty segments, parameters behind
+/// a `;`, backslashes, and escapes of anything but the few marks that an id may hold.
 fn is_canonical(path: &str) -> bool {
+    let mut segments = path.strip_prefix('/').unwrap_or(path).split('/');
+    if segments.any(|segment| matches!(segment, "" | "." | "..")) {
+        return false;
+    }
+    // The id of a model is looked up here, and may hold anything.
     let model = path.starts_with("/v1/models/");
-    !path.contains("//")
-        && !path.contains(['\\', '#'])
-        && !path.split('/').any(|segment| matches!(segment, "." | ".."))
-        && escaped(path).all(|byte| match byte {
-            // The id of a model, which is looked up here, may hold a slash.
-            Some(b'/') => model,
-            Some(byte) => !byte.is_ascii_alphanumeric() && !b"-._~\\\0".contains(&byte),
-            None => false,
-        })
+    let mut escapes = escaped(path);
+    if model {
+        return escapes.all(|byte| byte.is_some_and(|byte| byte > b' '));
+    }
+    let mut plain = path.bytes().filter(|byte| *byte != b'%');
+    plain.all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) || is_mark(byte))
+        && escapes.all(|byte| byte.is_some_and(is_mark))
+}
+
+/// Marks that mean the same to every server, escaped or not (RFC 3986 §3.3).
+fn is_mark(byte: u8) -> bool {
+    b"!$&'()*+,:=@".contains(&byte)
 }
 
 /// The bytes that stand percent-encoded in a path; `None` for an escape that is none.
 fn escaped(path: &str) -> impl Iterator<Item = Option<u8>> {
-    let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+    let hex = |digits: &[u8]| {
+        let digits = std::str::from_utf8(digits).ok()?;
+        digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(())?;
+        u8::from_str_radix(digits, 16).ok()
+    };
     path.as_bytes().split(|byte| *byte == b'%').skip(1).map(move |rest| hex(rest.get(..2)?))
 }
 
@@ -232,13 +260,42 @@ mod tests {
         for path in [
             "/v1/files/%66ile-1",
             "/v1/files/a%zz",
+            "/v1/files/a%+5",
             "/v1/files/a%2",
             "/v1/files/../models",
             "/v1//files",
+            "/v1/files/",
+            "/v1/files/a/",
             "/v1/files/%2e%2e/x",
+            "/v1/files/%252e%252e/x",
+            "/v1/files/%c0%ae%c0%ae/x",
+            "/v1/files/..;/x",
+            "/v1/files/a;x=y",
+            "/v1/files/a%3bx=y",
             "/v1/files/a%2Fb",
+            "/v1/files/a%5Cb",
+            "/v1/files/a\\b",
+            "/v1/files/a%00",
+            "/v1/files/a%0d%0ax",
+            "/v1/files/a%20b",
+            "/v1/files/a%3fb",
+            "/v1/files/a%23b",
+            "/v1/files/é",
         ] {
             assert_eq!(find(&Method::GET, path), None, "{path}");
         }
+        assert!(find(&Method::GET, "/v1/fine_tuning/checkpoints/ft%3Agpt:org::1").is_some());
+    }
+
+    #[test]
+    fn a_path_knows_what_may_be_done_there() {
+        let methods =
+            |path| Endpoint::methods(path).iter().map(Method::to_string).collect::<Vec<_>>();
+        assert_eq!(methods("/v1/chat/completions"), ["POST"]);
+        assert_eq!(methods("/v1/models"), ["GET", "HEAD"]);
+        assert_eq!(methods("/v1/files"), ["GET", "POST", "PUT", "PATCH", "DELETE"]);
+        assert_eq!(methods("/v1/realtime"), ["GET"]);
+        assert_eq!(methods("*").len(), METHODS.len());
+        assert!(methods("/nowhere").is_empty());
     }
 }

@@ -4,27 +4,48 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use log::{info, warn};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use prometheus::IntGauge;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
 
-/// How often the requests under way are counted.
+use super::connections::Open;
+use super::signals::{Ear, Kind};
+use super::succession::Succession;
+use crate::snapshot::Snapshot;
+
+/// How often what is under way is counted.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How long a stream may take to write its last event.
 pub const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How long an idle connection is kept for one more request, whose answer says that it closes, when
+/// a successor serves. Longer than the pools of common clients keep theirs (5 s).
+pub const LINGER: Duration = Duration::from_secs(10);
+
+/// How long connections may take to end that have nothing under way: to write the rest of an answer
+/// that HTTP/2 has queued, and to hear the other side's goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+
 /// Ends the process once nothing is under way. Pingora alone would sit its whole grace period out,
 /// which remains the bound for requests that do not end.
 pub struct Drain {
+    /// Turns true when a signal asks for a stop.
+    pub stop: watch::Sender<bool>,
     pub ready: Arc<AtomicBool>,
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Requests under way.
     pub active: IntGauge,
-    /// How long requests under way may take to end.
-    pub deadline: Duration,
+    /// Connections that are open.
+    pub open: Arc<Open>,
+    pub succession: Arc<Succession>,
+    /// Tells idle connections that they may close.
+    pub close_idle: watch::Sender<bool>,
     /// Tells streams that they must end.
     pub cut: watch::Sender<bool>,
 }
@@ -32,15 +53,36 @@ pub struct Drain {
 #[async_trait]
 impl BackgroundService for Drain {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        if until_told(&mut shutdown).await.is_err() {
-            return;
+        // Listening from the start: a signal that comes while the shutdown is told must count.
+        let mut terminate = Ear::new(Kind::Terminate);
+        let mut interrupt = Ear::new(Kind::Interrupt);
+        let asked = tokio::select! {
+            () = terminate.hear() => true,
+            () = until_told(&mut shutdown) => false,
+        };
+        if asked {
+            // It may have come before pingora's own ears were there.
+            self.stop.send_replace(true);
+            until_told(&mut shutdown).await;
         }
         self.ready.store(false, Relaxed);
-        info!("draining: {} requests under way", self.active.get());
-        if tokio::time::timeout(self.deadline, self.until_idle()).await.is_err() {
-            warn!("{} requests do not end: streams are told so", self.active.get());
-            self.cut.send_replace(true);
-            let _told = tokio::time::timeout(FAREWELL, self.until_idle()).await;
+        let active = self.active.get();
+        if self.succession.has_successor() && !asked {
+            info!("draining for a successor: {active} requests under way");
+            tokio::select! {
+                () = self.drain_patiently() => {}
+                () = terminate.hear() => {
+                    info!("told to stop: draining faster");
+                    self.drain_to_stop().await;
+                }
+                () = interrupt.hear() => {}
+            }
+        } else {
+            info!("draining: {active} requests under way");
+            tokio::select! {
+                () = self.drain_to_stop() => {}
+                () = interrupt.hear() => {}
+            }
         }
         info!("drained");
         #[expect(
@@ -52,23 +94,63 @@ impl BackgroundService for Drain {
 }
 
 impl Drain {
-    async fn until_idle(&self) {
+    /// A successor serves: idle connections may linger, and what is under way has long.
+    async fn drain_patiently(&self) {
+        let timeouts = self.snapshot.load().config.timeouts;
+        let begun = Instant::now();
+        let linger = async {
+            let _closed = timeout(LINGER, self.until(|| self.open.is_empty())).await;
+            self.close_idle.send_replace(true);
+            std::future::pending::<()>().await;
+        };
+        let gone = || self.open.is_empty() && self.open.is_settled();
+        let done = || {
+            self.is_idle()
+                && (gone() || begun.elapsed() > LINGER + GOODBYE)
+                && self.succession.may_leave()
+        };
+        tokio::select! {
+            () = self.finish(begun + timeouts.upgrade_drain, done) => {}
+            () = linger => {}
+        }
+    }
+
+    /// Nobody takes over: a connection that is idle has nothing to wait for.
+    async fn drain_to_stop(&self) {
+        self.close_idle.send_replace(true);
+        let deadline = Instant::now() + self.snapshot.load().config.timeouts.drain;
+        self.finish(deadline, || self.is_idle()).await;
+        let closed = || self.is_idle() && self.open.is_empty() && self.open.is_settled();
+        let _closed = timeout(GOODBYE, self.until(closed)).await;
+    }
+
+    /// Waits until `done`; at the deadline, streams are told that they end.
+    async fn finish(&self, deadline: Instant, done: impl Fn() -> bool) {
+        tokio::select! {
+            biased;
+            () = self.until(&done) => return,
+            () = sleep_until(deadline) => {}
+        }
+        self.cut.send_replace(true);
+        warn!("{} requests do not end: streams are told so", self.active.get());
+        let _told = timeout(FAREWELL, self.until(|| self.is_idle())).await;
+    }
+
+    fn is_idle(&self) -> bool {
+        self.active.get() == 0
+    }
+
+    async fn until(&self, done: impl Fn() -> bool) {
         let mut look = tokio::time::interval(LOOK);
-        while self.active.get() > 0 {
+        while !done() {
             look.tick().await;
         }
     }
 }
 
-/// Waits for the shutdown. A hang-up, which ends a process that does not listen for it, is none.
-async fn until_told(shutdown: &mut ShutdownWatch) -> Result<(), watch::error::RecvError> {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return shutdown.wait_for(|told| *told).await.map(drop);
-    };
-    loop {
-        tokio::select! {
-            told = shutdown.wait_for(|told| *told) => return told.map(drop),
-            _ = hangup.recv() => warn!("SIGHUP: this version does not reload its configuration"),
-        }
+/// Resolves when the shutdown is told; never, when nobody is left to tell it.
+async fn until_told(shutdown: &mut ShutdownWatch) {
+    if shutdown.wait_for(|told| *told).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -4,25 +4,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
 
+use super::http2;
 use crate::config::Timeouts;
 use crate::proxy::{CONNECTION, Connection};
+use crate::snapshot::Snapshot;
 
 /// An HTTP app whose connections are closed when a head does not arrive in time.
 pub struct Punctual<A> {
     app: Arc<A>,
-    head: Duration,
-    idle: Duration,
+    snapshot: Arc<ArcSwap<Snapshot>>,
 }
 
 impl<A> Punctual<A> {
-    pub fn new(app: A, timeouts: &Timeouts) -> Self {
-        Self { app: Arc::new(app), head: timeouts.request_header, idle: timeouts.client_idle }
+    pub fn new(app: A, snapshot: Arc<ArcSwap<Snapshot>>) -> Self {
+        Self { app: Arc::new(app), snapshot }
     }
 }
 
@@ -37,9 +39,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Punctual<A> {
         // Streams of an HTTP/2 connection run in tasks of their own, with their heads read.
         let Ok(connection) = CONNECTION.try_with(Arc::clone) else { return serve.await };
         connection.begun.store(true, Relaxed);
+        connection.awaits_head.store(true, Relaxed);
         let before = connection.heads.load(Relaxed);
         // Between two requests a connection may be idle first.
-        let allowed = if before == 0 { self.head } else { self.idle.saturating_add(self.head) };
+        let Timeouts { request_header: head, client_idle: idle, .. } =
+            self.snapshot.load().config.timeouts;
+        let allowed = if before == 0 { head } else { idle.saturating_add(head) };
         tokio::pin!(serve);
         tokio::select! {
             biased;
@@ -49,13 +54,19 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Punctual<A> {
         if connection.heads.load(Relaxed) == before { None } else { serve.await }
     }
 
-    /// Pingora asks for these when a connection turns out to be HTTP/2.
+    /// Pingora asks for these when a connection is to be HTTP/2.
     fn h2_options(&self) -> Option<H2Options> {
-        let _alone = CONNECTION.try_with(|connection| connection.begun.store(true, Relaxed));
-        self.app.h2_options()
+        let _alone = CONNECTION.try_with(|connection| connection.http2.store(true, Relaxed));
+        Some(http2::options(&self.snapshot.load().config.limits))
     }
 
+    /// … and for these again once its preface is read.
     fn server_options(&self) -> Option<&HttpServerOptions> {
+        let _alone = CONNECTION.try_with(|connection| {
+            if connection.http2.load(Relaxed) {
+                connection.begun.store(true, Relaxed);
+            }
+        });
         self.app.server_options()
     }
 
@@ -65,8 +76,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Punctual<A> {
 }
 
 /// Serves a connection, unless it says nothing for `allowed`.
-pub async fn within<T>(allowed: Duration, serve: impl Future<Output = Option<T>>) -> Option<T> {
-    let connection = Arc::new(Connection::default());
+pub async fn within<T>(
+    allowed: Duration,
+    connection: Arc<Connection>,
+    serve: impl Future<Output = Option<T>>,
+) -> Option<T> {
     let serve = CONNECTION.scope(Arc::clone(&connection), serve);
     tokio::pin!(serve);
     tokio::select! {

@@ -1,14 +1,34 @@
-//! Assembles pingora's server: listeners, the background work, and the way down.
+//! Assembles pingora's server: listeners, the background work, the hand-over to a new process, and
+//! the way down.
 
 mod background;
+mod certificates;
 mod connections;
 mod drain;
+mod frames;
+mod guarded;
+mod handover;
+mod handshake;
 mod heads;
+mod http2;
 mod listen;
+mod lookout;
+mod notify;
+mod place;
+mod probe;
+mod reload;
 mod settings;
+mod signals;
+mod sockets;
+mod stamp;
+mod succession;
+mod tireless;
+mod waiting;
+mod watchdog;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -16,22 +36,37 @@ use arc_swap::ArcSwap;
 use log::info;
 use pingora::apps::HttpServerOptions;
 use pingora::proxy::http_proxy;
-use pingora::server::Server;
 use pingora::server::configuration::Opt;
+use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 use tokio::sync::watch;
 
 use self::background::Balance;
-use self::connections::Bounded;
+use self::certificates::{Certificates, Fresh};
+use self::connections::{Bounded, Open};
 use self::drain::Drain;
+use self::handover::{Launch, Office};
+pub use self::handover::{Refused, find_control, upgrade};
+use self::handshake::Handshakes;
 use self::heads::Punctual;
+use self::lookout::Lookout;
+use self::place::Place;
+pub use self::probe::{address, probe};
+pub use self::reload::{ConfigFile, Reloader, Report};
+use self::signals::Signals;
+use self::sockets::{Seated, Sockets};
+use self::succession::{Beginning, Succession};
+use self::watchdog::Watched;
 use crate::admin;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::mock;
 use crate::proxy::Gateway;
-use crate::snapshot::{Snapshot, Uncompilable};
-use crate::telemetry::Metrics;
+use crate::snapshot::{Origin, Snapshot, Uncompilable};
+use crate::telemetry::{self, Metrics};
+
+/// A connection of HTTP/1.1 is closed after this many: what it holds is let go now and then.
+const REQUESTS_PER_CONNECTION: u32 = 1000;
 
 /// What the command line says about how to run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +75,14 @@ pub struct Options {
     pub daemon: bool,
     /// Take the sockets over from a running server.
     pub upgrade: bool,
+}
+
+/// What is to be served.
+pub struct Given {
+    pub config: Config,
+    pub origin: Origin,
+    /// Where it was read from, to be read again.
+    pub file: Option<ConfigFile>,
 }
 
 /// Why the server cannot start.
@@ -53,43 +96,72 @@ pub enum Unstartable {
     Listener { address: SocketAddr, reason: String },
     #[error("{address}: {source}")]
     Address { address: SocketAddr, source: std::io::Error },
+    #[error("{path}: {source}")]
+    Control { path: PathBuf, source: std::io::Error },
+    #[error("another server answers at {0}: `forebay upgrade` replaces it")]
+    Running(PathBuf),
+    #[error("cannot take over from the server at {path}: {source}")]
+    Predecessor { path: PathBuf, source: std::io::Error },
+    #[error("only a server with an `upgrade_sock` can be taken over from")]
+    NoControl,
     #[error("the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
 /// Puts a configuration together as far as it goes without listening.
 pub fn check(config: Config) -> Result<(), Unstartable> {
+    assemble(config, Origin::default(), None).map(drop)
+}
+
+fn assemble(
+    config: Config,
+    origin: Origin,
+    before: Option<&Snapshot>,
+) -> Result<(Snapshot, Fresh), Unstartable> {
     settings::pingora(&config)?;
-    for given in &config.listen {
-        listen::listener(given)?;
-    }
-    Snapshot::compile(config)?;
-    Ok(())
+    let certificates = Certificates::read(&config.listen)?;
+    Ok((Snapshot::compile(config, origin, before)?, certificates))
 }
 
 /// Serves until told to stop; returns only when it cannot start.
-pub fn run(config: Config, options: Options) -> Result<Infallible, Unstartable> {
-    let settings = settings::pingora(&config)?;
-    // With sockets to take over, the addresses are in use, and rightly so.
-    if !options.upgrade {
-        let admin = config.admin.iter().map(|admin| admin.listen);
-        config.listen.iter().map(|given| given.address).chain(admin).try_for_each(listen::probe)?;
-    }
-    let mut opt = Opt::default();
-    (opt.daemon, opt.upgrade) = (options.daemon, options.upgrade);
-    let mut server = Server::new_with_opt_and_conf(opt, settings);
-    server.bootstrap();
+pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
+    fail::fail_point!("server::start");
+    signals::survive_early_ones();
+    let Given { mut config, origin, file } = given;
+    let folder = std::env::current_dir().unwrap_or_default();
+    config.anchor(&folder);
+    let launch = Launch::note();
+    let Place { settings, control, predecessor, sockets, launched, pid_file } =
+        Place::take(&config, options)?;
 
-    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::compile(config)?));
+    let mut server = Server::new_with_opt_and_conf(Opt::default(), settings);
+    let bootstrap = server.bootstrap_as_a_service();
+
+    let (compiled, certificates) = assemble(config, origin, None)?;
+    let snapshot = Arc::new(ArcSwap::from_pointee(compiled));
+    let certificates = Certificates::new(certificates);
     let metrics = Arc::new(Metrics::new()?);
+    telemetry::watch_panics(metrics.panics.clone());
+    let (of, to) = (certificates.clone(), Arc::clone(&metrics));
+    let reloader = Arc::new(Reloader::new(file, folder, Arc::clone(&snapshot), of, to));
     let ready = Arc::new(AtomicBool::new(true));
     let cut = watch::Sender::new(false);
+    let close_idle = watch::Sender::new(false);
     let config = snapshot.load();
+    let open = Arc::new(Open::new(metrics.connections.clone()));
+    let office = control.zip(launch.ok()).map(|(path, launch)| {
+        let open = Arc::clone(&open);
+        let deadline = config.config.timeouts.upgrade_ready;
+        let count = Box::new(move || open.all());
+        Arc::new(Office::new(launch, path, sockets.0.clone(), deadline, count))
+    });
+    let succession = Arc::new(Succession::new(office, predecessor));
 
     // The data plane waits for the first look at the providers: before it, no request could go
     // anywhere.
-    let balance = Balance { snapshot: Arc::clone(&snapshot) };
+    let balance = Balance { snapshot: Arc::clone(&snapshot), swapped: reloader.swapped() };
     let balance = server.add_service(background_service("balance", balance));
+    balance.add_dependency(&bootstrap);
 
     let gateway = Gateway {
         snapshot: Arc::clone(&snapshot),
@@ -97,48 +169,106 @@ pub fn run(config: Config, options: Options) -> Result<Infallible, Unstartable> 
         owners: Arc::default(),
         ready: Arc::clone(&ready),
         cut: cut.subscribe(),
+        last_reload: reloader.last(),
     };
     let mut proxy = http_proxy(&server.configuration, gateway);
-    let mut http = HttpServerOptions::default();
-    http.h2c = true;
-    http.h2_idle_timeout = Some(config.config.timeouts.client_idle);
-    proxy.server_options = Some(http);
-    let app = Punctual::new(proxy, &config.config.timeouts);
-    let app = Bounded::new(
-        app,
-        metrics.connections.clone(),
-        &config.config.limits,
-        &config.config.timeouts,
-    );
-    let mut data = Service::new("data plane".to_owned(), app);
-    for given in &config.config.listen {
-        data.add_listener(listen::listener(given)?);
-        info!("listening on {}", listen::describe(given));
-    }
-    let data = server.add_service(data);
-    data.add_dependency(&balance);
+    proxy.server_options = Some(http_options(&config.config));
+    let app = Arc::new(Punctual::new(proxy, Arc::clone(&snapshot)));
+
+    // Then it asks itself, and has the sockets handed over.
+    let beginning = Beginning {
+        succession: Arc::clone(&succession),
+        app: Arc::clone(&app),
+        open: Arc::clone(&open),
+        pid_file,
+    };
+    let beginning = server.add_service(background_service("beginning", beginning));
+    beginning.add_dependency(&balance);
+
+    let handshakes =
+        Arc::new(Handshakes { open: Arc::clone(&open), snapshot: Arc::clone(&snapshot) });
+    let bounded =
+        Bounded::new(Arc::clone(&app), open.clone(), snapshot.clone(), close_idle.subscribe());
+    let service = data_service(bounded, &config.config, &certificates, handshakes)?;
+    let service = Watched { service, app, successor: launched };
+    let data = server.add_service(Seated { service, sockets: sockets.clone() });
+    data.add_dependency(&beginning);
 
     if let Some(given) = &config.config.admin {
-        let app = admin::Metrics::new(Arc::clone(&snapshot), Arc::clone(&metrics));
-        let mut service = Service::new("admin".to_owned(), app);
-        service.add_tcp(&given.listen.to_string());
-        server.add_service(service).add_dependency(&balance);
-        info!("listening on {} for operators", given.listen);
+        let service = admin_service(given, &snapshot, &metrics);
+        server.add_service(Seated { service, sockets }).add_dependency(&beginning);
     }
 
-    let deadline = config.config.timeouts.drain;
-    let drain = Drain { ready, active: metrics.active.clone(), deadline, cut };
+    let stop = watch::Sender::new(false);
+    let asked = stop.subscribe();
+    let drain = Drain {
+        stop,
+        ready: Arc::clone(&ready),
+        snapshot: Arc::clone(&snapshot),
+        active: metrics.active.clone(),
+        open,
+        succession: Arc::clone(&succession),
+        close_idle,
+        cut,
+    };
     server.add_service(background_service("drain", drain));
+    let lookout = server.add_service(background_service("lookout", Lookout { reloader }));
+    lookout.add_dependency(&beginning);
     drop(config);
-    server.run_forever()
+    run_forever(server, Signals { ready, snapshot, succession, asked })
+}
+
+/// Where clients are served.
+fn data_service<A>(
+    app: A,
+    config: &Config,
+    certificates: &Certificates,
+    handshakes: Arc<Handshakes>,
+) -> Result<Service<A>, Unstartable> {
+    let mut service = Service::new("data plane".to_owned(), app);
+    for given in &config.listen {
+        service.add_listener(listen::listener(given, certificates)?);
+        info!("listening on {}", listen::describe(given));
+    }
+    service.endpoints().set_pre_tls_callback(handshakes);
+    Ok(service)
+}
+
+/// Where operators are.
+fn admin_service(
+    given: &config::Admin,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+    metrics: &Arc<Metrics>,
+) -> Service<admin::Metrics> {
+    let app = admin::Metrics::new(Arc::clone(snapshot), Arc::clone(metrics));
+    let mut service = Service::new("admin".to_owned(), app);
+    service.add_tcp(&given.listen.to_string());
+    info!("listening on {} for operators", given.listen);
+    service
+}
+
+fn http_options(config: &Config) -> HttpServerOptions {
+    let mut http = HttpServerOptions::default();
+    http.h2c = true;
+    // A connection's last answer says so: pingora counts how often it may be used again.
+    http.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION - 1);
+    http.h2_idle_timeout = Some(config.timeouts.client_idle);
+    http
+}
+
+fn run_forever(server: Server, signals: Signals) -> ! {
+    server.run(RunArgs { shutdown_signal: Box::new(signals) });
+    #[expect(clippy::disallowed_methods, reason = "as pingora's own `run_forever` does")]
+    std::process::exit(0)
 }
 
 /// Serves the stand-in LLM server on its own.
 pub fn run_mock(address: SocketAddr, options: mock::Options) -> Result<Infallible, Unstartable> {
-    listen::probe(address)?;
+    let sockets = Sockets::open([address].into_iter(), Vec::new())?;
     let mut server = Server::new_with_opt_and_conf(None, settings::plain());
     server.bootstrap();
-    server.add_service(mock::service(&address.to_string(), options));
+    let service = mock::service(&address.to_string(), options);
+    server.add_service(Seated { service, sockets });
     info!("the mock listens on {address}");
     server.run_forever()
 }

@@ -1,11 +1,13 @@
 //! Pingora's own settings, from the keys of the same file, with our defaults.
 
+use std::time::Duration;
+
 use pingora::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value};
 
 use super::Unstartable;
-use super::drain::FAREWELL;
-use crate::config::Config;
+use super::drain::{FAREWELL, LINGER};
+use crate::config::{Config, Retry, Timeouts};
 
 /// Tries pingora may make beyond ours: a dead pooled connection is tried again without counting.
 const SPARE_TRIES: usize = 8;
@@ -22,14 +24,20 @@ pub fn pingora(config: &Config) -> Result<ServerConf, Unstartable> {
     }
     if !said("grace_period_seconds") {
         // Our own drain ends the process before; this is the bound should it not.
-        let bound = config.timeouts.drain.saturating_add(2 * FAREWELL);
-        conf.grace_period_seconds = Some(bound.as_secs());
+        let bound = longest_drain(&config.timeouts);
+        conf.grace_period_seconds = Some(bound.saturating_add(2 * FAREWELL).as_secs());
     }
     if !said("graceful_shutdown_timeout_seconds") {
         conf.graceful_shutdown_timeout_seconds = Some(1);
     }
-    conf.max_retries = usize::try_from(config.retry.attempts).unwrap_or(1) + SPARE_TRIES;
+    // Ours are bounded by the configuration in force, which may change.
+    conf.max_retries = usize::try_from(Retry::MOST_ATTEMPTS).unwrap_or(1) + SPARE_TRIES;
     Ok(conf)
+}
+
+/// How long a stop may take at most.
+pub fn longest_drain(timeouts: &Timeouts) -> Duration {
+    timeouts.drain.max(timeouts.upgrade_drain).max(LINGER)
 }
 
 /// Pingora's configuration for a server that has none.

@@ -1,9 +1,11 @@
 //! Every metric, named once. Label values come from the configuration or from fixed sets, never
 //! from a client: their number is bounded.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder, core::Collector,
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Opts, Registry, TextEncoder, core::Collector,
 };
 
 /// Seconds, from a fast refusal to a long answer.
@@ -27,6 +29,12 @@ pub struct Metrics {
     pub failovers: IntCounterVec,
     pub key_cooldowns: IntCounterVec,
     pub connections: IntGauge,
+    pub buffered: IntGauge,
+    pub shed: IntCounter,
+    pub panics: IntCounter,
+    reloads: IntCounterVec,
+    reload_successful: IntGauge,
+    reload_time: Gauge,
 }
 
 /// Tokens of one answer, by kind.
@@ -104,6 +112,22 @@ impl Metrics {
                 &["provider"],
             )?,
             connections: make.gauge("forebay_connections", "Client connections.")?,
+            buffered: make.gauge("forebay_buffered_bytes", "Request bodies held in memory.")?,
+            shed: make.counter("forebay_requests_shed_total", "Refused for want of memory.")?,
+            panics: make.counter("forebay_panics_total", "Panics: mistakes in the gateway.")?,
+            reloads: make.counters(
+                "forebay_config_reloads_total",
+                "Attempts to put another configuration into force.",
+                &["outcome"],
+            )?,
+            reload_successful: make.gauge(
+                "forebay_config_last_reload_successful",
+                "1: the last one was, or there was none yet; 0: it failed, and nothing changed.",
+            )?,
+            reload_time: make.time(
+                "forebay_config_last_reload_success_timestamp_seconds",
+                "When the configuration in force was loaded.",
+            )?,
             registry: make.registry.clone(),
         };
         make.build_info()?;
@@ -122,6 +146,36 @@ impl Metrics {
         for (kind, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
             self.tokens.with_label_values(&[model, provider, kind]).inc_by(count);
         }
+    }
+
+    /// Notes that a first configuration is in force.
+    pub fn note_start(&self) {
+        for outcome in ["ok", "failed"] {
+            self.reloads.with_label_values(&[outcome]);
+        }
+        self.note_load();
+    }
+
+    /// Counts an attempt to put another configuration into force.
+    pub fn note_reload(&self, good: bool) {
+        self.reloads.with_label_values(&[if good { "ok" } else { "failed" }]).inc();
+        if good {
+            self.note_load();
+        } else {
+            self.reload_successful.set(0);
+        }
+    }
+
+    fn note_load(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.reload_successful.set(1);
+        self.reload_time.set(now.as_secs_f64());
+    }
+
+    /// Forgets what was told of replicas, some of which are none any more.
+    pub fn forget_replicas(&self) {
+        self.provider_health.reset();
+        self.provider_latency.reset();
     }
 
     /// All metrics in Prometheus' text format.
@@ -151,6 +205,10 @@ impl Maker {
         Ok(self.register(IntCounterVec::new(Opts::new(name, help), labels)?))
     }
 
+    fn counter(&mut self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        Ok(self.register(IntCounter::new(name, help)?))
+    }
+
     fn gauges(
         &mut self,
         name: &str,
@@ -162,6 +220,10 @@ impl Maker {
 
     fn gauge(&mut self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         Ok(self.register(IntGauge::new(name, help)?))
+    }
+
+    fn time(&mut self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        Ok(self.register(Gauge::new(name, help)?))
     }
 
     fn histograms(

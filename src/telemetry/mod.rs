@@ -2,6 +2,8 @@
 
 mod access_log;
 mod metrics;
+mod panics;
 
 pub use self::access_log::Entry;
 pub use self::metrics::{Metrics, Tokens};
+pub use self::panics::watch as watch_panics;

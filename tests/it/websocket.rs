@@ -3,6 +3,7 @@
 use crate::support::answer::{Answer, Ending};
 use crate::support::client::Connection;
 use crate::support::gateway::{self, Gateway};
+use crate::support::tunnel::{Provider, handshake, hear, hear_out, leave};
 use crate::support::upstream::{self, Upstream};
 use crate::support::within;
 
@@ -28,41 +29,27 @@ async fn echoing() -> (Upstream, Gateway) {
 }
 
 async fn upgrade(gateway: &Gateway, query: &str, key: &str) -> Connection {
-    let request = gateway.client().key(key).request("GET", &format!("/v1/realtime{query}"));
-    let request = request
-        .header("connection", "Upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-protocol", "realtime");
-    let mut connection = gateway.client().connect().await;
-    connection.send(request.head()).await;
-    connection
+    handshake(&gateway.client().key(key), query).await
 }
 
 /// A connection over which a first frame has come back.
-///
-/// Pingora 0.9.1 reads an upstream's answer and writes the end of the request in no fixed order: a
-/// 101 that comes within microseconds, as only one on the same machine does, can be read first, and
-/// the end of the request is then taken for the end of the tunnel. Such a connection closes at once.
 async fn tunnel(gateway: &Gateway) -> Connection {
-    for _ in 0..5 {
-        let mut connection = upgrade(gateway, "?model=m&x=1", "client-key-of-a").await;
-        let head = connection.head().await;
-        assert_eq!(head.word(1), "101", "{head:?}");
-        let accept = head.get("sec-websocket-accept");
-        assert_eq!(accept, Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head:?}");
-        connection.send(HELLO).await;
-        while connection.wire.buffer.len() < HELLO.len() {
-            if within("an echo", connection.wire.fill()).await.unwrap_or(0) == 0 {
-                break;
-            }
-        }
-        if connection.wire.buffer.split() == HELLO {
-            return connection;
-        }
+    let mut connection = upgrade(gateway, "?model=m&x=1", "client-key-of-a").await;
+    let head = connection.head().await;
+    assert_eq!(head.word(1), "101", "{head:?}");
+    let accept = head.get("sec-websocket-accept");
+    assert_eq!(accept, Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head:?}");
+    echoes(&mut connection, HELLO).await;
+    connection
+}
+
+async fn echoes(connection: &mut Connection, frame: &[u8]) {
+    connection.send(frame).await;
+    while connection.wire.buffer.len() < frame.len() {
+        let read = within("an echo", connection.wire.fill()).await.unwrap();
+        assert!(read > 0, "closed after {} bytes", connection.wire.buffer.len());
     }
-    panic!("no tunnel in five attempts");
+    assert_eq!(connection.wire.buffer.split(), frame);
 }
 
 const HELLO: &[u8] = b"\x81\x05Hello";
@@ -73,12 +60,7 @@ async fn frames_pass_both_ways_to_the_models_provider() {
     let mut connection = tunnel(&gateway).await;
     let long = vec![0x82; 100_000];
     for frame in [HELLO, &long, b"\x88\x00"] {
-        connection.send(frame).await;
-        while connection.wire.buffer.len() < frame.len() {
-            let read = within("an echo", connection.wire.fill()).await.unwrap();
-            assert!(read > 0, "closed after {} bytes", connection.wire.buffer.len());
-        }
-        assert_eq!(connection.wire.buffer.split(), frame);
+        echoes(&mut connection, frame).await;
     }
     let calls = upstream.calls();
     let call = calls.last().unwrap();
@@ -160,4 +142,103 @@ async fn a_browser_may_send_its_key_as_a_subprotocol() {
     assert!(!format!("{:?}", call.head).contains("client-key"), "{call:?}");
     let passed = call.header("sec-websocket-protocol").unwrap_or_default();
     assert!(passed.contains("realtime"), "{call:?}");
+}
+
+/// An upstream on the same machine answers within microseconds: what comes of the handshake then
+/// must not depend on which half of it is looked at first.
+#[tokio::test]
+async fn a_tunnel_survives_an_upgrade_that_comes_at_once() {
+    let (_upstream, gateway) = echoing().await;
+    for _ in 0..300 {
+        tunnel(&gateway).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_may_be_silent_for_longer_than_an_answer() {
+    let accept = Answer::new(101, "x", "")
+        .header("upgrade", "websocket")
+        .header("connection", "upgrade")
+        .header("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+        .ending(Ending::Echo);
+    let upstream = upstream::always(accept).await;
+    let patience = "timeouts: { first_byte: 300ms, between_chunks: 300ms }, api_keys";
+    let yaml = REALTIME.replace("api_keys", patience);
+    let yaml = format!("{yaml}\ntimeouts: {{ request_body: 300ms, client_idle: 1s }}\n");
+    let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
+    let mut connection = tunnel(&gateway).await;
+    // Nothing is to happen here, which only time can show.
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    echoes(&mut connection, HELLO).await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_not_answered_is_given_up() {
+    let upstream = upstream::always(Answer::silence()).await;
+    let patience = "timeouts: { first_byte: 300ms, between_chunks: 300ms }, api_keys";
+    let yaml = REALTIME.replace("api_keys", patience);
+    let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
+    let mut connection = upgrade(&gateway, "?model=m", "client-key-of-a").await;
+    connection.reply().await.refused(504, "upstream_error");
+}
+
+#[tokio::test]
+async fn a_refused_handshake_leaves_the_providers_connection_usable() {
+    let (upstream, gateway) = echoing().await;
+    upstream.behave(|_| Answer::error(400, "No voice here."));
+    for over in 1..=3 {
+        let mut connection = upgrade(&gateway, "?model=m", "client-key-of-a").await;
+        assert_eq!(connection.reply().await.status, 400);
+        let logged = || gateway.log().matches("GET /v1/realtime").count() == over;
+        crate::support::until("the call is over", logged).await;
+    }
+    let calls = upstream.calls();
+    let first = calls[0].connection;
+    assert_eq!(calls.iter().filter(|call| call.connection == first).count(), 3, "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_handshake_with_a_body_is_refused() {
+    let (upstream, gateway) = echoing().await;
+    let request = gateway.client().key("client-key-of-a").request("GET", "/v1/realtime?model=m");
+    let request = request
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-version", "13")
+        .body("GET /v1/realtime?model=other HTTP/1.1\r\n\r\n");
+    request.send().await.refused(400, "invalid_request");
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn a_handshake_that_breaks_off_may_go_elsewhere() {
+    let (second, _) = echoing().await;
+    let first = upstream::always(Answer::chat("x").ending(Ending::CutBeforeHead)).await;
+    let gateway = gateway::with(gateway::SPARE).up("a", &first).up("b", &second).start().await;
+    let mut connection = upgrade(&gateway, "?model=m", "x").await;
+    assert_eq!(connection.head().await.word(1), "101");
+    echoes(&mut connection, HELLO).await;
+    assert_eq!((first.count(), second.count()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_end_of_either_side_is_the_end_of_the_other() {
+    let provider = Provider::new().await;
+    let gateway = gateway::with(REALTIME).place("up", &provider.address).start().await;
+    let goodbye = b"\x88\x05\x0f\xa1bye";
+    for provider_first in [true, false] {
+        let tunnel = provider.tunnel(&gateway.client().key("client-key-of-a")).await;
+        let (mut from, mut to) = (tunnel.client, tunnel.provider);
+        if provider_first {
+            std::mem::swap(&mut from, &mut to);
+        }
+        // Close codes pass as they are.
+        from.send(goodbye).await;
+        hear(&mut to, goodbye).await;
+        leave(&mut from).await;
+        assert_eq!(hear_out(&mut to).await, b"");
+        assert_eq!(hear_out(&mut from).await, b"");
+    }
+    gateway.counts("forebay_active_requests", 0).await;
 }

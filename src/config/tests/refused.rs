@@ -221,6 +221,12 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("retry: {on: connect}", "1:13 `on` must be a list, not `connect`"),
     ("limits: {body: }", "1:14 `body` has no value"),
+    ("limits: {buffered: 1MiB}", "1:9 `buffered` must not be smaller than `body`"),
+    ("limits: {body: 1GiB}", "1:9 `buffered` must not be smaller than `body`"),
+    (
+        "limits: {body: 1KiB, buffered: 5x}",
+        "1:32 `buffered` must be a size such as 64KiB, 32MiB or 1GiB, not `5x`",
+    ),
 ];
 
 #[test]

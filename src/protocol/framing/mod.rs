@@ -1,3 +1,4 @@
 //! How a stream of bytes is cut into messages.
 
 pub mod sse;
+pub mod websocket;

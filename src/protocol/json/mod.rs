@@ -4,11 +4,13 @@
 //! server behind it cannot read two different things in the same bytes.  [`Splice`] then changes
 //! single spans; all other bytes go out as they came in.
 
+mod below;
 pub(in crate::protocol) mod cursor;
 mod runs;
 pub mod scan;
 pub mod splice;
 pub(in crate::protocol) mod text;
 
+pub use below::strings_below;
 pub use scan::{Member, Members, ScanError, WrongType, scan};
 pub use splice::Splice;

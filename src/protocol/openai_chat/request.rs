@@ -4,7 +4,7 @@ use super::Operation;
 use super::history;
 use crate::config::{RequestEdits, ThinkingHistory};
 use crate::protocol::json::cursor::{Cursor, Fault};
-use crate::protocol::json::scan::{Members, WrongType, scan, scan_within};
+use crate::protocol::json::scan::{Members, ScanError, WrongType, scan, scan_within};
 use crate::protocol::json::splice::Splice;
 use crate::protocol::json::text::{quote, unquote};
 use bytes::Bytes;
@@ -81,7 +81,7 @@ pub fn edit_request(
     if edits.request.thinking_history == ThinkingHistory::Strip
         && let Some(messages) = members.find("messages")
     {
-        history::strip(body, &messages.value, &mut draft.splice);
+        history::strip(body, &messages.value, &mut draft.splice)?;
     }
     Ok(draft.splice)
 }
@@ -100,6 +100,12 @@ impl EditError {
     pub fn param(&self) -> &str {
         let Self::InvalidRequest { param, .. } = self;
         param
+    }
+
+    /// Readers disagree on which of the two counts.
+    pub(super) fn twice(param: &str, name: &str) -> Self {
+        let message = format!("`{param}` has `{name}` more than once");
+        Self::InvalidRequest { param: param.to_owned(), message }
     }
 
     fn wrong(param: &str, expected: &str) -> Self {
@@ -206,7 +212,10 @@ impl Draft<'_> {
             return Ok(());
         };
         let raw = Bytes::from(raw.into_owned());
-        let options = scan(&raw).map_err(|_| wrong())?;
+        let options = scan(&raw).map_err(|error| match error {
+            ScanError::Duplicate(name) => EditError::twice("stream_options", &name),
+            _ => wrong(),
+        })?;
         let mut splice = Splice::default();
         match options.find("include_usage") {
             None => splice.insert_member(&options, "include_usage", b"true"),

@@ -175,6 +175,14 @@ impl Request {
         self.open().await.rest().await
     }
 
+    /// Sends it and waits for the whole answer; `None` when the connection ends before its head.
+    pub async fn try_send(&self) -> Option<Reply> {
+        let mut connection = self.client.connect().await;
+        let _sent = within("sending", connection.wire.send(&self.bytes())).await;
+        let head = within("the answer's head", connection.wire.head()).await.ok()??;
+        Some(connection.body_of(head).await)
+    }
+
     /// Sends it and waits for the head of the answer.
     pub async fn open(&self) -> Incoming {
         let mut connection = self.client.connect().await;
@@ -230,6 +238,10 @@ impl Connection {
     /// The next answer, whole.
     pub async fn reply(&mut self) -> Reply {
         let head = self.head().await;
+        self.body_of(head).await
+    }
+
+    async fn body_of(&mut self, head: Head) -> Reply {
         let (mut framing, mut pieces) = (framing(&head), Vec::new());
         let ended = loop {
             match within("the answer's body", self.wire.piece(&mut framing)).await {

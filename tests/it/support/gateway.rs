@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use super::client::Client;
 use super::port::Port;
 use super::upstream::Upstream;
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, within};
 
 /// Two providers, the second only when the first cannot serve.
 pub const SPARE: &str = r#"
@@ -20,6 +21,15 @@ providers:
   - { name: two, kind: vllm, base_url: "http://@b", health_check: { type: none } }
 models:
   - { name: m, targets: [{ provider: one }, { provider: two, weight: 0 }] }
+"#;
+
+/// … that can be upgraded.
+pub const UPGRADABLE: &str = r#"
+upgrade_sock: @dir/run/upgrade.sock
+providers:
+  - { name: p, kind: vllm, base_url: "http://@up", health_check: { type: none } }
+models:
+  - { name: m, targets: [{ provider: p }] }
 "#;
 
 /// The key of the admin listener.
@@ -41,6 +51,8 @@ pub struct Gateway {
     pub admin: SocketAddr,
     dir: TempDir,
     child: Child,
+    /// What took its place, in turn.
+    successors: Vec<u32>,
     _ports: (Port, Port),
 }
 
@@ -127,6 +139,7 @@ impl Plan {
             admin: self.admin.address().parse().unwrap(),
             child: command.spawn().unwrap(),
             dir: self.dir,
+            successors: Vec::new(),
             _ports: (self.port, self.admin),
         }
     }
@@ -170,19 +183,16 @@ impl Plan {
 // === impl Gateway ===
 
 impl Gateway {
+    /// Waits until it serves. It listens before that, and lets whoever connects wait.
     async fn ready(&mut self) {
-        let config = std::fs::read_to_string(self.dir.path().join("forebay.yaml"));
-        let operated = config.is_ok_and(|yaml| yaml.contains("admin:"));
-        let addresses = [self.address].into_iter().chain(operated.then_some(self.admin));
-        for address in addresses {
-            eventually("the gateway serves", async || {
-                if let Some(status) = self.child.try_wait().unwrap() {
-                    panic!("the gateway ended: {status}\n{}", self.log());
-                }
-                std::net::TcpStream::connect(address).ok()
-            })
-            .await;
-        }
+        eventually("the gateway serves", async || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the gateway ended: {status}\n{}", self.log());
+            }
+            let log = self.log();
+            (log.contains("serving") || log.contains("the mock listens on")).then_some(())
+        })
+        .await;
     }
 
     pub fn client(&self) -> Client {
@@ -197,6 +207,41 @@ impl Gateway {
     /// What it said on standard error.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// Its configuration's file.
+    pub fn file(&self) -> PathBuf {
+        self.dir.path().join("forebay.yaml")
+    }
+
+    /// Changes its configuration's file.
+    pub fn configure(&self, change: impl FnOnce(String) -> String) {
+        let yaml = std::fs::read_to_string(self.file()).unwrap();
+        std::fs::write(self.file(), change(yaml)).unwrap();
+    }
+
+    /// Reloads that went well, and those that did not.
+    pub fn reloads(&self) -> (usize, usize) {
+        let log = self.log();
+        (log.matches(" is in force: ").count(), log.matches("not reloaded, ").count())
+    }
+
+    /// Has it read its configuration again; whether that went well.
+    pub async fn reload(&self) -> bool {
+        let (good, bad) = self.reloads();
+        self.signal("HUP");
+        self.reloaded_since((good, bad)).await
+    }
+
+    /// Waits for a reload by itself; whether that went well.
+    pub async fn reloaded_since(&self, before: (usize, usize)) -> bool {
+        let (good, bad) = before;
+        eventually("a reload", async || match self.reloads() {
+            (now, _) if now > good => Some(true),
+            (_, now) if now > bad => Some(false),
+            _ => None,
+        })
+        .await
     }
 
     pub async fn metrics(&self) -> String {
@@ -242,8 +287,59 @@ impl Gateway {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
-        assert!(status.unwrap().success());
+        signal(self.pid(), name);
+    }
+
+    /// The process that serves.
+    pub fn pid(&self) -> u32 {
+        self.successors.last().copied().unwrap_or_else(|| self.child.id())
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A binary that is the real one, but for what `script` does first.
+    pub fn binary(&self, script: &str) -> String {
+        let path = self.dir.path().join("forebay-new");
+        let real = env!("CARGO_BIN_EXE_forebay");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\nexec {real} \"$@\"\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// The process that was started last to take over, by the log.
+    pub async fn started(&self) -> u32 {
+        let pid = || {
+            let log = self.log();
+            let line = log.lines().rev().find(|line| line.contains("upgrade: started process "))?;
+            line.rsplit(' ').next()?.parse().ok()
+        };
+        eventually("a process is started", async || pid()).await
+    }
+
+    /// Every process that is to be gone once what they have under way has ended.
+    pub fn predecessors(&self) -> Vec<u32> {
+        let all = std::iter::once(self.child.id()).chain(self.successors.iter().copied());
+        all.filter(|pid| *pid != self.pid()).collect()
+    }
+
+    /// Runs `forebay upgrade` on it: the process that serves now, or what the command said.
+    pub async fn upgrade(&mut self, arguments: &[&str]) -> Result<u32, String> {
+        let file = self.dir.path().join("forebay.yaml");
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_forebay"));
+        command.arg("upgrade").arg("-c").arg(file).args(arguments).env_clear();
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = within("the upgrade", command.output()).await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        if !output.status.success() {
+            return Err(format!("{said}({})", output.status));
+        }
+        let pid =
+            said.lines().find_map(|line| line.strip_prefix("process ")?.strip_suffix(" serves"));
+        let pid = pid.unwrap_or_else(|| panic!("which process? {said}")).parse().unwrap();
+        self.successors.push(pid);
+        Ok(pid)
     }
 
     /// Waits for the process to end.
@@ -254,10 +350,28 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        // Whatever it started, known to the test or not.
+        for line in self.log().lines() {
+            if let Some((_, pid)) = line.split_once("upgrade: started process ") {
+                let _gone = Command::new("kill").args(["-s", "KILL", pid]).output();
+            }
+        }
         let _ended = self.child.kill();
         let _status = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- the gateway said ---\n{}", self.log());
         }
     }
+}
+
+/// Sends a signal to a process that is there.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status();
+    assert!(status.unwrap().success());
+}
+
+/// Whether a process is still there, and not only as one whose end nobody has asked for.
+pub fn runs(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }

@@ -74,6 +74,31 @@ impl Http2 {
         (body, answer)
     }
 
+    /// Posts `body`; an error when the stream is reset, or the connection ends.
+    pub async fn try_post(
+        &mut self,
+        path: &str,
+        body: String,
+    ) -> impl Future<Output = Result<Reply2, h2::Error>> + use<> {
+        let uri = format!("http://{}{path}", self.authority);
+        let request = Request::post(uri).version(http::Version::HTTP_2);
+        let request = request.header("content-type", "application/json").body(()).unwrap();
+        let ready = within("a stream", self.sender.clone().ready()).await;
+        let (answer, mut stream) = ready.unwrap().send_request(request, false).unwrap();
+        async move {
+            send_all(&mut stream, body.into()).await;
+            let (head, body) = Response::into_parts(within("the answer's head", answer).await?);
+            let (status, headers) = (head.status.as_u16(), head.headers);
+            let mut answer = Incoming2 { status, headers, body };
+            let mut whole = BytesMut::new();
+            while let Some(piece) = answer.piece().await {
+                whole.extend_from_slice(&piece?);
+            }
+            let Incoming2 { status, headers, .. } = answer;
+            Ok(Reply2 { status, headers, body: whole.freeze() })
+        }
+    }
+
     /// Posts `body` in one go, without saying how long it is when `declared` is not asked for.
     pub async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Incoming2 {
         let json = [("content-type", "application/json")];

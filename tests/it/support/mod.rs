@@ -4,10 +4,12 @@ pub mod answer;
 pub mod certificate;
 pub mod client;
 pub mod fixture;
+pub mod frames;
 pub mod gateway;
 pub mod http1;
 pub mod http2;
 pub mod port;
+pub mod tunnel;
 pub mod upstream;
 
 use std::time::{Duration, Instant};

@@ -1,19 +1,26 @@
 //! A configuration, compiled: what every request reads through one `Arc`, and what a reload replaces.
 
+mod origin;
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
-
+pub use self::origin::{LastReload, Origin, Reload};
+pub use self::upstream::Upstream;
 use crate::access::{Credential, Digest, Keyring, Principal};
-use crate::balance::{Catalogue, Health, InvalidAuthority, PeerTemplate, Pick, Pool, Question};
-use crate::config::{self, Config, Kind, Url};
-use crate::provider::{InvalidHeader, Provider};
+use crate::balance::{Health, InvalidAuthority};
+use crate::config::Config;
+use crate::provider::InvalidHeader;
 use crate::routing::{Models, Unresolved};
 use crate::telemetry::Metrics;
 
 /// A configuration, compiled.
 pub struct Snapshot {
     pub config: Config,
+    pub origin: Origin,
     pub models: Models,
     /// In the order of `config.providers`.
     pub upstreams: Vec<Arc<Upstream>>,
@@ -25,14 +32,6 @@ pub struct Snapshot {
     pub open: bool,
     /// Who a caller without a key is.
     pub anonymous: Arc<Principal>,
-}
-
-/// A provider with its replicas.
-pub struct Upstream {
-    pub provider: Provider,
-    pub pool: Pool,
-    pub peers: PeerTemplate,
-    pub catalogue: Catalogue,
 }
 
 /// A configuration that reads well and cannot be used.
@@ -47,15 +46,25 @@ pub enum Uncompilable {
 }
 
 impl Snapshot {
-    pub fn compile(config: Config) -> Result<Self, Uncompilable> {
+    /// `before` is what was in force until now: of it stays what has not changed, with all that is
+    /// known of it.
+    pub fn compile(
+        config: Config,
+        origin: Origin,
+        before: Option<&Self>,
+    ) -> Result<Self, Uncompilable> {
+        let known: HashMap<&str, &Arc<Upstream>> =
+            before.iter().flat_map(|before| &before.upstreams).map(named).collect();
         let models = Models::new(&config)?;
         let mut upstreams = Vec::with_capacity(config.providers.len());
         for (index, provider) in config.providers.iter().enumerate() {
-            upstreams.push(Arc::new(Upstream::new(provider, index, &config.retry)?));
+            let known = known.get(provider.name.as_str()).copied();
+            upstreams.push(Upstream::new(provider, index, known)?);
         }
         let default = config.default_provider.as_deref();
         let default_upstream = upstreams.iter().find(|u| Some(u.provider.name.as_str()) == default);
         Ok(Self {
+            origin,
             models,
             default_upstream: default_upstream.cloned(),
             upstreams,
@@ -91,46 +100,6 @@ impl Snapshot {
     }
 }
 
-impl Upstream {
-    fn new(
-        given: &config::Provider,
-        index: usize,
-        retry: &config::Retry,
-    ) -> Result<Self, Uncompilable> {
-        let peers = PeerTemplate::new(given)?;
-        let mut given = given.clone();
-        if given.kind == Kind::Mock && given.endpoints.is_empty() {
-            given.endpoints.push(in_process(index));
-        }
-        Ok(Self {
-            provider: Provider::new(&given, retry)?,
-            pool: Pool::new(&given),
-            peers,
-            catalogue: Catalogue::default(),
-        })
-    }
-
-    /// The endpoint a chosen replica belongs to.
-    pub fn url(&self, pick: &Pick) -> Option<&Url> {
-        self.provider.endpoints.get(pick.replica().endpoint)
-    }
-
-    /// How to ask this provider for its models; `None` when no replica can be asked.
-    pub fn models_question(&self) -> Option<Question> {
-        let pick = self.pool.pick_other(&[])?;
-        let url = self.url(&pick)?;
-        let target = self.provider.target(pick.replica().endpoint, "/v1/models", None, "");
-        let key = self.provider.keys.pick(&[], true).map(|key| key.header.clone());
-        let headers: Vec<(HeaderName, HeaderValue)> =
-            key.into_iter().chain(self.provider.headers.iter().cloned()).collect();
-        let peer = self.peers.peer(pick.replica(), url);
-        Some(Question { peer, host: url.authority(), target, headers })
-    }
-}
-
-/// The built-in mock has no address; pingora pools connections by one, so each gets its own.
-fn in_process(index: usize) -> config::Endpoint {
-    let port = u16::try_from(index).unwrap_or(u16::MAX).saturating_add(1);
-    let url = Url { https: false, host: "0.0.0.0".to_owned(), port, path: String::new() };
-    config::Endpoint { url, weight: 1 }
+fn named(upstream: &Arc<Upstream>) -> (&str, &Arc<Upstream>) {
+    (upstream.provider.name.as_str(), upstream)
 }

@@ -1,95 +1,17 @@
-//! The edge: what is ambiguous about a request's framing is refused before anything reads it.
+//! Where a request ends, by its raw head.
 //!
 //! Pingora settles ambiguity in ways of its own, before any filter sees the parsed head: with both a
 //! length and chunks, it drops the length. Two servers that settle it differently read different
 //! requests from the same bytes (request smuggling), so the raw head is looked at.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use http::Version;
 
-use http::{HeaderMap, Version};
-use ipnet::IpNet;
-use pingora::http::RequestHeader;
-use pingora::proxy::Session;
-
-use super::refusal::Refusal;
-
-tokio::task_local! {
-    /// The connection that this task serves. Streams of HTTP/2 have tasks of their own, without it.
-    pub static CONNECTION: Arc<Connection>;
-}
-
-/// How far a client's connection has come.
-#[derive(Debug, Default)]
-pub struct Connection {
-    /// Its protocol is known.
-    pub begun: AtomicBool,
-    /// Heads of requests that were read.
-    pub heads: AtomicU32,
-}
-
-/// Notes that a head is read.
-pub fn note_head() {
-    let _alone = CONNECTION.try_with(|connection| connection.heads.fetch_add(1, Relaxed));
-}
-
-/// Refuses a head that two readers could read differently, or that is too long (`limit` in bytes).
-pub fn check(session: &Session, limit: u64) -> Result<(), Refusal> {
-    let request = session.req_header();
-    expectation(request)?;
-    let Some(connection) = session.as_http1() else {
-        return if length(request) > limit {
-            Err(Refusal::headers_too_large(limit))
-        } else {
-            Ok(())
-        };
-    };
-    let raw = connection.get_headers_raw_bytes();
-    if raw.len() as u64 > limit {
-        return Err(Refusal::headers_too_large(limit));
-    }
-    let framing = Framing::read(&raw).ok_or_else(|| Refusal::ambiguous("line ends"))?;
-    framing.check(request.version)
-}
-
-/// HTTP/2 has no raw head; what its fields take, by HPACK's measure (RFC 7541 §4.1).
-fn length(request: &RequestHeader) -> u64 {
-    let fields = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
-    fields.sum::<usize>() as u64
-}
-
-/// RFC 9110 §10.1.1 knows one expectation.
-fn expectation(request: &RequestHeader) -> Result<(), Refusal> {
-    let mut expected = request.headers.get_all(http::header::EXPECT).iter();
-    let known = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if expected.all(known) { Ok(()) } else { Err(Refusal::unknown_expectation()) }
-}
-
-/// Whose address a request comes from. Only proxies that are trusted may say that they speak for
-/// somebody: going back through `X-Forwarded-For`, the first one that is none of them.
-pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    let peer = peer.to_canonical();
-    if !is_trusted(&peer) {
-        return peer;
-    }
-    let lines = headers.get_all("x-forwarded-for").iter().rev();
-    let said = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.rsplit(','));
-    let mut last = peer;
-    for said in said {
-        let Ok(address) = said.trim().parse::<IpAddr>() else { break };
-        last = address.to_canonical();
-        if !is_trusted(&last) {
-            break;
-        }
-    }
-    last
-}
+use super::LONGEST_HOST;
+use crate::proxy::refusal::Refusal;
 
 /// What a raw head says about where its request ends.
 #[derive(Debug, Default, PartialEq)]
-struct Framing<'h> {
+pub struct Framing<'h> {
     fragment: bool,
     hosts: usize,
     lengths: Vec<&'h [u8]>,
@@ -98,9 +20,11 @@ struct Framing<'h> {
 
 impl<'h> Framing<'h> {
     /// `None` when a line does not end with CR LF.
-    fn read(head: &'h [u8]) -> Option<Self> {
+    pub fn read(head: &'h [u8]) -> Option<Self> {
         let mut framing = Self::default();
-        let mut lines = head.split_inclusive(|byte| *byte == b'\n');
+        let lines = head.split_inclusive(|byte| *byte == b'\n');
+        // Empty lines may stand before a request (RFC 9112 §2.2).
+        let mut lines = lines.skip_while(|line| *line == b"\r\n");
         framing.fragment = lines.next()?.strip_suffix(b"\r\n")?.contains(&b'#');
         for line in lines {
             let line = line.strip_suffix(b"\r\n")?;
@@ -118,7 +42,7 @@ impl<'h> Framing<'h> {
         Some(framing)
     }
 
-    fn check(&self, version: Version) -> Result<(), Refusal> {
+    pub fn check(&self, version: Version) -> Result<(), Refusal> {
         if self.fragment {
             return Err(Refusal::ambiguous("request target"));
         }
@@ -149,6 +73,33 @@ fn names_another_coding(value: &[u8]) -> bool {
             && coding.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
     };
     codings.clone().all(token) && codings.any(|coding| !coding.eq_ignore_ascii_case(b"chunked"))
+}
+
+/// Whether `Host` names a server, and nothing that another reader might take for a path, a user or
+/// a network interface.
+pub fn is_host(value: &[u8]) -> bool {
+    if value.is_empty() || value.len() > LONGEST_HOST {
+        return false;
+    }
+    let (name, port) = match value.strip_prefix(b"[") {
+        Some(rest) => {
+            let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
+            let Some((address, port)) = rest.split_at_checked(end) else { return false };
+            let address = std::str::from_utf8(address).ok();
+            if address.is_none_or(|address| address.parse::<std::net::Ipv6Addr>().is_err()) {
+                return false;
+            }
+            (&b"address"[..], port.get(1..).unwrap_or_default())
+        }
+        None => value.split_at(value.iter().position(|byte| *byte == b':').unwrap_or(value.len())),
+    };
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let port = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    !name.is_empty() && name.iter().all(is_name) && port
 }
 
 #[cfg(test)]
@@ -192,20 +143,40 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_proxies_speak_for_others() {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
-        let from = |peer: &str, said: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for line in said {
-                headers.append("x-forwarded-for", line.parse().unwrap());
-            }
-            client(peer.parse().unwrap(), &headers, &trusted).to_string()
-        };
-        assert_eq!(from("192.0.2.1", &["198.51.100.1"]), "192.0.2.1");
-        assert_eq!(from("10.0.0.1", &["203.0.113.9, 198.51.100.1"]), "198.51.100.1");
-        assert_eq!(from("10.0.0.1", &["203.0.113.9", "198.51.100.1, 10.0.0.2"]), "198.51.100.1");
-        assert_eq!(from("::ffff:10.0.0.1", &["nonsense"]), "10.0.0.1");
-        assert_eq!(from("10.0.0.1", &[]), "10.0.0.1");
+    fn the_request_line_may_follow_empty_lines() {
+        let read = |head: &[u8]| Framing::read(head).map(|framing| framing.fragment);
+        assert_eq!(read(b"\r\n\r\nGET /x#y HTTP/1.1\r\nHost: a\r\n\r\n"), Some(true));
+        assert_eq!(read(b"\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n"), None);
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address() {
+        for host in
+            ["a", "a:80", "api.example.com", "127.0.0.1:8080", "[::1]", "[::1]:80", "a_b", "a:"]
+        {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "",
+            "a?",
+            "a/x",
+            "a#",
+            "u@a",
+            "a b",
+            "a:x",
+            "a:123456",
+            "[fe80::1%25eth0]",
+            "[::1",
+            "[::1]x",
+            "::1",
+            ":80",
+            "é",
+            "a,b",
+            "a\\b",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+        assert!(!is_host(&[b'a'; 10_000]));
     }
 
     #[test]

@@ -1,0 +1,274 @@
+//! A client's connection with a guard on it: who does not take what is sent, or sends a head or
+//! control frames without end, is cut off.
+//!
+//! Pingora has a deadline for the bodies it writes, and none for heads, the ends of bodies, and
+//! HTTP/2's frames; and it reads heads of up to a megabyte.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, Bytes};
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::frames::Frames;
+use crate::proxy::{Connection, answer_unread};
+
+/// A head this many times as long as is allowed gets no answer any more, and is read no further.
+const NO_ANSWER: u64 = 2;
+/// What of a body may arrive in the same read as the end of its head.
+const READ_AHEAD: u64 = 64 << 10;
+
+/// What is allowed to a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowed {
+    /// How long it may take nothing of what is sent.
+    pub stall: Duration,
+    /// Bytes of a request's head.
+    pub head: u64,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Guarded {
+    io: Stream,
+    connection: Arc<Connection>,
+    allowed: Allowed,
+    /// Bytes of the head that is being read, and how many there were before it.
+    head: u64,
+    before: u32,
+    frames: Frames,
+    /// What goes out in place of pingora's answer to a head it cannot read.
+    answer: Option<Bytes>,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Guarded {
+    pub fn new(io: Stream, connection: Arc<Connection>, allowed: Allowed) -> Self {
+        Self {
+            io,
+            connection,
+            allowed,
+            head: 0,
+            before: 0,
+            frames: Frames::new(),
+            answer: None,
+            stalled: None,
+        }
+    }
+
+    /// Pingora answers a head it cannot read before any phase of ours, with a status and nothing
+    /// else. `bytes` of it: ours are written instead.
+    fn answer(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let answer = self.answer.get_or_insert_with(|| {
+            let status = bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
+            answer_unread(status.and_then(|digits| digits.parse().ok()).unwrap_or(400))
+        });
+        while !answer.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, answer))?;
+            answer.advance(written);
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    /// `written`, unless it has been pending for too long.
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stall = self.allowed.stall;
+        let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+    }
+
+    fn count(&mut self, read: usize) -> io::Result<()> {
+        let heads = self.connection.heads.load(Relaxed);
+        if heads != self.before {
+            (self.head, self.before) = (0, heads);
+        }
+        if !self.connection.awaits_head.load(Relaxed) {
+            return Ok(());
+        }
+        self.head = self.head.saturating_add(read as u64);
+        let most = self.allowed.head.saturating_mul(NO_ANSWER).saturating_add(READ_AHEAD);
+        if self.head > most { Err(io::Error::other("a head without end")) } else { Ok(()) }
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        let arrived = buffer.filled().get(before..).unwrap_or_default();
+        if !self.frames.allows(arrived) {
+            return Poll::Ready(Err(io::Error::other("control frames without end")));
+        }
+        Poll::Ready(self.count(arrived.len()))
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = if self.connection.awaits_head.load(Relaxed) {
+            self.answer(cx, bytes)
+        } else {
+            Pin::new(&mut self.io).poll_write(cx, bytes)
+        };
+        self.watch(cx, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.watch(cx, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shut = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.watch(cx, shut)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+        self.watch(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Guarded {
+    async fn shutdown(&mut self) {
+        let _gone = tokio::time::timeout(self.allowed.stall, self.io.shutdown()).await;
+    }
+}
+
+#[async_trait]
+impl Peek for Guarded {
+    async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        self.io.try_peek(buffer).await
+    }
+}
+
+impl UniqueID for Guarded {
+    fn id(&self) -> UniqueIDType {
+        self.io.id()
+    }
+}
+
+impl Ssl for Guarded {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.io.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.io.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for Guarded {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.io.get_timing_digest()
+    }
+
+    fn get_read_pending_time(&self) -> Duration {
+        self.io.get_read_pending_time()
+    }
+
+    fn get_write_pending_time(&self) -> Duration {
+        self.io.get_write_pending_time()
+    }
+}
+
+impl GetProxyDigest for Guarded {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.io.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for Guarded {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.io.get_socket_digest()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    fn guarded(io: impl pingora::protocols::IO + 'static, head: u64) -> Guarded {
+        let allowed = Allowed { stall: Duration::from_mins(1), head };
+        Guarded::new(Box::new(io), Arc::default(), allowed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_is_cut_off_and_who_reads_slowly_is_not() {
+        let (ours, mut theirs) = duplex(10);
+        let mut guarded = guarded(ours, 100);
+        let begun = tokio::time::Instant::now();
+        let writing = tokio::spawn(async move {
+            let slow = guarded.write_all(&[b'x'; 30]).await;
+            (slow, guarded.write_all(&[b'x'; 30]).await)
+        });
+        for _ in 0..3 {
+            sleep(Duration::from_secs(50)).await;
+            theirs.read_exact(&mut [0; 10]).await.unwrap();
+        }
+        let (slow, stalled) = writing.await.unwrap();
+        slow.unwrap();
+        assert_eq!(stalled.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() < Duration::from_secs(220), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_head_without_end_is_not_read_to_its_end() {
+        let (ours, mut theirs) = duplex(1 << 20);
+        let mut guarded = guarded(ours, 1000);
+        theirs.write_all(&vec![b'x'; 500_000]).await.unwrap();
+        let connection = Arc::clone(&guarded.connection);
+        // Many heads of 1,000 bytes, each read at once.
+        for _ in 0..100 {
+            connection.awaits_head.store(true, Relaxed);
+            guarded.read_exact(&mut [0; 1000]).await.expect("each is short");
+            connection.awaits_head.store(false, Relaxed);
+            connection.heads.fetch_add(1, Relaxed);
+        }
+        let mut buffer = vec![0; 100_000];
+        guarded.read_exact(&mut buffer).await.expect("a body may be long");
+        connection.awaits_head.store(true, Relaxed);
+        guarded.read_exact(&mut buffer).await.expect_err("a head may not");
+    }
+}

@@ -1,0 +1,362 @@
+//! The running server's side: takes orders on the control socket, and hands itself over.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use log::{error, info, warn};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Child;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::super::notify;
+use super::launch::Launch;
+use super::message::{self, Message};
+
+/// Conversations at once; more wait.
+const CONVERSATIONS: usize = 8;
+/// How long whoever connects may take to say what for, and to take an answer.
+const MANNERS: Duration = Duration::from_secs(5);
+/// How often a successor is told of the connections that are left.
+const REPORT: Duration = Duration::from_millis(250);
+
+/// The connections a process has: overall and by address.
+pub type Connections = (usize, HashMap<IpAddr, usize>);
+
+/// What a running server knows of being replaced.
+pub struct Office {
+    pub launch: Launch,
+    /// Where the control socket is.
+    pub path: PathBuf,
+    /// What is listened on, by address.
+    pub sockets: Vec<(String, RawFd)>,
+    /// How long a new process may take until it serves.
+    pub deadline: Duration,
+    pub connections: Box<dyn Fn() -> Connections + Send + Sync>,
+    /// The process that has taken over.
+    pub successor: watch::Sender<Option<u32>>,
+    phase: Mutex<Phase>,
+    /// One upgrade at a time.
+    turn: tokio::sync::Mutex<()>,
+    offer: tokio::sync::Mutex<()>,
+    /// Orders that have not been answered yet.
+    owed: AtomicUsize,
+    /// The process that was started to take over, and has.
+    started: Mutex<Option<Child>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// This process took too long: it may not have the sockets any more.
+    GivenUp(u32),
+    HandingOver,
+    HandedOver,
+}
+
+/// The control socket.
+pub struct Control {
+    listener: UnixListener,
+}
+
+/// An order whose answer is owed.
+struct Owed<'o>(&'o Office);
+
+// === impl Office ===
+
+impl Office {
+    pub fn new(
+        launch: Launch,
+        path: PathBuf,
+        sockets: Vec<(String, RawFd)>,
+        deadline: Duration,
+        connections: Box<dyn Fn() -> Connections + Send + Sync>,
+    ) -> Self {
+        Self {
+            launch,
+            path,
+            sockets,
+            deadline,
+            connections,
+            successor: watch::Sender::new(None),
+            phase: Mutex::new(Phase::Serving),
+            turn: tokio::sync::Mutex::default(),
+            offer: tokio::sync::Mutex::default(),
+            owed: AtomicUsize::new(0),
+            started: Mutex::new(None),
+        }
+    }
+
+    /// Resolves when the process that has taken over has failed: it is this one's child, and
+    /// nobody else hears of its end. Never, otherwise.
+    pub async fn successor_failed(&self) {
+        let mut successor = self.successor.subscribe();
+        let _serves = successor.wait_for(Option::is_some).await.is_ok();
+        let mut look = tokio::time::interval(REPORT);
+        let started = || self.started.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut child = loop {
+            // It is put there a moment after it has taken over.
+            look.tick().await;
+            if let Some(child) = started() {
+                break child;
+            }
+        };
+        match child.wait().await {
+            Ok(status) if status.success() => std::future::pending().await,
+            Ok(status) => error!("the process that took over has failed: {status}"),
+            Err(error) => warn!("the process that took over cannot be watched: {error}"),
+        }
+    }
+
+    /// Whether somebody still waits for the answer to an order.
+    pub fn owes_answers(&self) -> bool {
+        self.owed.load(Relaxed) > 0
+    }
+
+    /// Has a new process take over: its id, or why that came to nothing.
+    pub async fn upgrade(&self, binary: Option<&Path>) -> Result<u32, String> {
+        let _owed = Owed::new(self);
+        let outcome = self.try_upgrade(binary).await;
+        match &outcome {
+            Ok(pid) => info!("upgrade: process {pid} serves"),
+            Err(why) => error!("upgrade: {why}; this process serves on"),
+        }
+        outcome
+    }
+
+    async fn try_upgrade(&self, binary: Option<&Path>) -> Result<u32, String> {
+        let Ok(_turn) = self.turn.try_lock() else {
+            return Err("another upgrade is under way".to_owned());
+        };
+        if let Some(pid) = *self.successor.borrow() {
+            return Err(format!("process {pid} has taken over already"));
+        }
+        let mut child = self.launch.start(binary, &self.path)?;
+        let Some(pid) = child.id() else { return Err("the new process ended at once".to_owned()) };
+        info!("upgrade: started process {pid}");
+        let mut successor = self.successor.subscribe();
+        let why = tokio::select! {
+            biased;
+            _serves = successor.wait_for(Option::is_some) => return Ok(self.succeeded_by(child, pid)),
+            ended = child.wait() => match ended {
+                Ok(status) => format!("the new process ended before it served ({status}): its log says why"),
+                Err(error) => format!("the new process cannot be watched: {error}"),
+            },
+            () = tokio::time::sleep(self.deadline) => {
+                format!("the new process did not serve within {:?}", self.deadline)
+            }
+        };
+        if !self.give_up(pid) {
+            // It made it at the last moment.
+            let serves = timeout(MANNERS, successor.wait_for(Option::is_some)).await;
+            if serves.is_ok_and(|serves| serves.is_ok()) {
+                return Ok(self.succeeded_by(child, pid));
+            }
+        }
+        if let Err(error) = child.kill().await {
+            warn!("process {pid} cannot be ended: {error}");
+        }
+        Err(why)
+    }
+
+    fn succeeded_by(&self, child: Child, pid: u32) -> u32 {
+        *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+        // It may be another one's child, if the one that was started is a wrapper.
+        self.successor.borrow().unwrap_or(pid)
+    }
+
+    /// Whether that process can still be kept from taking over.
+    fn give_up(&self, pid: u32) -> bool {
+        let mut phase = self.phase();
+        let can = *phase == Phase::Serving;
+        if can {
+            *phase = Phase::GivenUp(pid);
+        }
+        can
+    }
+
+    /// Lets a process that is ready go on.
+    async fn hand_over(&self, stream: &mut UnixStream, pid: u32) -> Result<(), String> {
+        {
+            let mut phase = self.phase();
+            match *phase {
+                Phase::Serving => {}
+                Phase::GivenUp(slow) if slow != pid => {}
+                Phase::GivenUp(_) => return Err("it took too long".to_owned()),
+                Phase::HandingOver | Phase::HandedOver => {
+                    return Err("another process has taken over".to_owned());
+                }
+            }
+            *phase = Phase::HandingOver;
+        }
+        let told = say(stream, &Message::Go).await;
+        *self.phase() = if told.is_ok() { Phase::HandedOver } else { Phase::Serving };
+        told.map_err(|error| format!("it went away: {error}"))?;
+        notify::main_pid(pid);
+        self.successor.send_replace(Some(pid));
+        Ok(())
+    }
+
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Control ===
+
+impl Control {
+    /// Takes the place of whatever is at `path`: a socket nobody listens on any more, or that of
+    /// the process whose place this one takes.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::PermissionsExt;
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}", std::process::id()));
+        let fresh = path.with_file_name(name);
+        let _left_behind = std::fs::remove_file(&fresh);
+        let listener = UnixListener::bind(&fresh)?;
+        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+        std::fs::rename(&fresh, path)?;
+        Ok(Self { listener })
+    }
+
+    /// Answers whoever connects, until dropped.
+    pub async fn serve(self, office: Arc<Office>) {
+        let mut conversations = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept(), if conversations.len() < CONVERSATIONS => {
+                    match accepted {
+                        Ok((stream, _)) => {
+                            let office = Arc::clone(&office);
+                            conversations.spawn(async move { converse(stream, &office).await });
+                        }
+                        Err(error) => {
+                            warn!("the control socket: {error}");
+                            tokio::time::sleep(REPORT).await;
+                        }
+                    }
+                }
+                Some(_ended) = conversations.join_next() => {}
+            }
+        }
+    }
+}
+
+/// Hears what somebody wants, and sees to it.
+async fn converse(mut stream: UnixStream, office: &Office) {
+    if !is_ours(&stream) {
+        return warn!("the control socket: somebody else's process was sent away");
+    }
+    let Ok(Ok(wanted)) = timeout(MANNERS, hear(&mut stream)).await else { return };
+    match wanted {
+        Message::Upgrade { binary } => {
+            let _owed = Owed::new(office);
+            let answer = match office.upgrade(binary.as_deref()).await {
+                Ok(pid) => Message::Serving { pid },
+                Err(why) => Message::Failed { why },
+            };
+            let _gone = say(&mut stream, &answer).await;
+        }
+        Message::Sockets => offer(stream, office).await,
+        _ => {}
+    }
+}
+
+/// Gives a new process the sockets, and waits for it to be ready.
+async fn offer(mut stream: UnixStream, office: &Office) {
+    let refuse = |why: &str| Message::Failed { why: why.to_owned() };
+    let Ok(_offer) = office.offer.try_lock() else {
+        let _gone = say(&mut stream, &refuse("another process is taking over")).await;
+        return;
+    };
+    if office.successor.borrow().is_some() {
+        let _gone = say(&mut stream, &refuse("another process has taken over")).await;
+        return;
+    }
+    if let Err(error) = send_sockets(&mut stream, &office.sockets).await {
+        return warn!("hand-over: the sockets cannot be sent: {error}");
+    }
+    let why = match timeout(office.deadline, hear(&mut stream)).await {
+        Ok(Ok(Message::Ready { pid })) => match office.hand_over(&mut stream, pid).await {
+            Ok(()) => {
+                info!("hand-over: process {pid} takes over");
+                return report(stream, office).await;
+            }
+            Err(why) => why,
+        },
+        Ok(Ok(Message::Failed { why })) => why,
+        Ok(Ok(_)) => "it said something else".to_owned(),
+        Ok(Err(_)) => "it went away".to_owned(),
+        Err(_) => "it took too long".to_owned(),
+    };
+    warn!("hand-over: the new process does not serve: {why}; this process serves on");
+    let _gone = say(&mut stream, &refuse(&why)).await;
+}
+
+/// Tells the successor of the connections that are left, for as long as this process lives.
+async fn report(mut stream: UnixStream, office: &Office) {
+    let mut last = None;
+    let mut look = tokio::time::interval(REPORT);
+    loop {
+        look.tick().await;
+        let now = (office.connections)();
+        if last.as_ref() != Some(&now) {
+            let (overall, by_address) = now.clone();
+            if say(&mut stream, &Message::Open { overall, by_address }).await.is_err() {
+                return;
+            }
+            last = Some(now);
+        }
+    }
+}
+
+async fn send_sockets(stream: &mut UnixStream, sockets: &[(String, RawFd)]) -> io::Result<()> {
+    let (addresses, sockets): (Vec<String>, Vec<RawFd>) = sockets.iter().cloned().unzip();
+    let line = message::line(&Message::Addresses(addresses))?;
+    let with_sockets =
+        stream.async_io(Interest::WRITABLE, || message::send_with_sockets(stream, &line, &sockets));
+    let gone = timeout(MANNERS, with_sockets).await??;
+    let rest = line.get(gone..).unwrap_or_default();
+    timeout(MANNERS, stream.write_all(rest)).await?
+}
+
+/// Only the server's own user and root may give orders.
+fn is_ours(stream: &UnixStream) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
+pub(super) async fn say(stream: &mut UnixStream, message: &Message) -> io::Result<()> {
+    timeout(MANNERS, stream.write_all(&message::line(message)?)).await?
+}
+
+/// The next line. Whoever speaks here says one line and waits for an answer, so nothing of a
+/// second one can be lost.
+async fn hear(stream: &mut UnixStream) -> io::Result<Message> {
+    let mut line = Vec::new();
+    BufReader::new(stream.take(message::LONGEST)).read_until(b'\n', &mut line).await?;
+    message::parse(&line)
+}
+
+// === impl Owed ===
+
+impl<'o> Owed<'o> {
+    fn new(office: &'o Office) -> Self {
+        office.owed.fetch_add(1, Relaxed);
+        Self(office)
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        self.0.owed.fetch_sub(1, Relaxed);
+    }
+}

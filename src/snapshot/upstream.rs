@@ -1,0 +1,72 @@
+//! A provider with its replicas, and what of it outlives a reload.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use super::Uncompilable;
+use crate::balance::{Catalogue, PeerTemplate, Pick, Pool, Question};
+use crate::config::{self, Kind, Url};
+use crate::provider::Provider;
+
+/// A provider with its replicas.
+pub struct Upstream {
+    /// What it was made of.
+    given: config::Provider,
+    pub provider: Provider,
+    pub pool: Arc<Pool>,
+    pub peers: PeerTemplate,
+    pub catalogue: Arc<Catalogue>,
+}
+
+impl Upstream {
+    /// The provider at `index` of a configuration. `before` is what the one of the same name was
+    /// until now: it stays, when nothing has changed. Else its replicas stay with all that is known
+    /// of them, when nothing has changed about these.
+    pub fn new(
+        given: &config::Provider,
+        index: usize,
+        before: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, Uncompilable> {
+        let peers = PeerTemplate::new(given)?;
+        if let Some(same) =
+            before.filter(|before| before.given.is_like(given) && before.peers.trusts_as(&peers))
+        {
+            return Ok(Arc::clone(same));
+        }
+        let mut complete = given.clone();
+        if given.kind == Kind::Mock && given.endpoints.is_empty() {
+            complete.endpoints.push(in_process(index));
+        }
+        let provider = Provider::new(&complete, before.map(|before| &before.provider))?;
+        let (pool, catalogue) = match before.filter(|before| before.given.has_replicas_of(given)) {
+            Some(before) => (Arc::clone(&before.pool), Arc::clone(&before.catalogue)),
+            None => (Arc::new(Pool::new(&complete)), Arc::default()),
+        };
+        Ok(Arc::new(Self { given: given.clone(), provider, pool, peers, catalogue }))
+    }
+
+    /// The endpoint a chosen replica belongs to.
+    pub fn url(&self, pick: &Pick) -> Option<&Url> {
+        self.provider.endpoints.get(pick.replica().endpoint)
+    }
+
+    /// How to ask this provider for its models; `None` when no replica can be asked.
+    pub fn models_question(&self) -> Option<Question> {
+        let pick = self.pool.pick_other(&[])?;
+        let url = self.url(&pick)?;
+        let target = self.provider.target(pick.replica().endpoint, "/v1/models", None, "");
+        let key = self.provider.keys.pick(&[], true).map(|key| key.header.clone());
+        let headers: Vec<(HeaderName, HeaderValue)> =
+            key.into_iter().chain(self.provider.headers.iter().cloned()).collect();
+        let peer = self.peers.peer(pick.replica(), url);
+        Some(Question { peer, host: url.authority(), target, headers })
+    }
+}
+
+/// The built-in mock has no address; pingora pools connections by one, so each gets its own.
+fn in_process(index: usize) -> config::Endpoint {
+    let port = u16::try_from(index).unwrap_or(u16::MAX).saturating_add(1);
+    let url = Url { https: false, host: "0.0.0.0".to_owned(), port, path: String::new() };
+    config::Endpoint { url, weight: 1 }
+}
