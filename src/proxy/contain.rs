@@ -10,10 +10,11 @@ use pingora::{Error, ErrorType, Result};
 /// Pingora's name for the error that stands for a panic.
 pub const PANICKED: ErrorType = ErrorType::Custom("Panicked");
 
-/// What a phase comes to.
-pub async fn contained<T>(phase: impl Future<Output = Result<T>>) -> Result<T> {
+/// What a phase comes to. No `async fn`: that would hold the phase twice, as what it was given and
+/// as what it waits for.
+pub fn contained<T>(phase: impl Future<Output = Result<T>>) -> impl Future<Output = Result<T>> {
     // What the panic left half-done is the request's own, and is only told about and dropped.
-    AssertUnwindSafe(phase).catch_unwind().await.unwrap_or_else(|_| panicked())
+    AssertUnwindSafe(phase).catch_unwind().map(|done| done.unwrap_or_else(|_| panicked()))
 }
 
 /// What a phase that waits for nothing comes to.

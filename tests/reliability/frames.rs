@@ -12,7 +12,7 @@ use crate::tool::step_back;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An attacker that was shut out comes back after this.
-const AGAIN: Duration = Duration::from_millis(50);
+const AGAIN: Duration = Duration::from_millis(200);
 /// Frames in one write.
 const BATCH: u32 = 32;
 /// How long one connection is kept at it: nobody stops it who has not by then.

@@ -254,11 +254,12 @@ impl<'t> Cursor<'t> {
         let start = self.at;
         self.at += 1;
         loop {
-            // Step by step through a block's length: most strings end here, and an odd block has
-            // to be passed before the next one is tried.
-            let enough = self.at + runs::BLOCK;
+            // Step by step at first: most strings end here, and what is odd has to be passed before
+            // blocks are tried again.
+            let enough = self.at + runs::SHORT;
             while self.at < enough {
-                self.at += runs::plain_run(self.rest());
+                let rest = self.rest();
+                self.at += runs::plain_run(rest.get(..enough - self.at).unwrap_or(rest));
                 match self.byte() {
                     b'"' => {
                         self.at += 1;
@@ -270,10 +271,11 @@ impl<'t> Cursor<'t> {
                             self.escape()?;
                         }
                     }
+                    _ if self.at == enough => {}
                     _ => return Err(self.fault("a closing quote or an escaped character")),
                 }
             }
-            self.at += runs::sound_run(self.text.as_bytes(), self.at);
+            self.at += runs::sound_run(self.rest());
         }
     }
 

@@ -1,36 +1,21 @@
 //! How far a reader may go within a string in one step.
 //!
-//! Strings are nearly all of a prompt, and walking them is nearly all of a scan.  Without `unsafe`
-//! there are no vector instructions to call, so the loops over blocks are written such that LLVM
-//! vectorises them: no way out of the loop, conditions joined by `&` and `|`, one flag at the end.
-//!
-//! Measured on 256 KiB, in µs, against words alone: English with an escape every 30 bytes 87 → 52,
-//! source code 80 → 48, tool calls (JSON within JSON) 256 → 68, base64 28 → 11, Chinese 52 → 54.
-//! Runs by `memchr2` took 95 of English: they end at each escape, at a branch nobody can guess.
+//! Strings are nearly all of a prompt, and walking them is nearly all of a scan. Blocks of them are
+//! judged with the widest vectors the processor has, found out at run time: each question about 64
+//! bytes becomes a word of 64 bits, a bit for each byte.
 
-/// Bytes that [`sound_run`] judges at once.  64 are slower: one odd escape spoils a block.
-pub const BLOCK: usize = 32;
-/// Bytes before a block that tell whether its first ones are escaped.
-const BEFORE: usize = 3;
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch, u8x64};
 
-/// How many bytes of a string stand before the next quote, backslash or control character.
-///
-/// Words first: most strings are short, and most runs end at an escape before a block would pay.
+/// Bytes of a string that are looked at as words, before blocks pay.
+pub const SHORT: usize = 32;
+/// Bytes that [`sound_run`] judges at once.
+const BLOCK: usize = 64;
+
+/// How many bytes of a string stand before the next quote, backslash or control character, eight
+/// bytes at a time: most strings are short.
 #[inline]
 pub fn plain_run(bytes: &[u8]) -> usize {
-    const HEAD: usize = 32;
-    let head = plain_words(bytes.get(..HEAD).unwrap_or(bytes));
-    if head < HEAD {
-        return head;
-    }
-    let (blocks, _) = bytes.get(HEAD..).unwrap_or_default().as_chunks::<64>();
-    let plain = HEAD + 64 * blocks.iter().take_while(|block| is_plain(block)).count();
-    plain + plain_words(bytes.get(plain..).unwrap_or_default())
-}
-
-/// The same, eight bytes at a time.
-#[inline]
-fn plain_words(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = ONES << 7;
     let (words, rest) = bytes.as_chunks::<8>();
@@ -52,77 +37,53 @@ fn plain_words(bytes: &[u8]) -> usize {
     words.len() * 8 + rest.iter().take_while(plain).count()
 }
 
-/// Is there neither quote nor backslash nor control character?
-#[expect(clippy::needless_bitwise_bool, reason = "branches would keep it from being vectorised")]
-#[inline]
-fn is_plain(block: &[u8; 64]) -> bool {
-    let mut stop = 0;
-    for &byte in block {
-        stop |= u8::from((byte < 0x20) | (byte == b'"') | (byte == b'\\'));
-    }
-    stop == 0
-}
-
-/// How many bytes from `at` are sound: plain, or of the commonest escapes, each of them whole.
+/// How many bytes of a string are sound: plain, or of the commonest escapes, each of them whole.
 ///
-/// `at` is a place within a string that no escape spans.  The answer is such a place too, but it
-/// stops short of what is odd by up to a block: there the reader goes on step by step.
-#[inline]
-pub fn sound_run(text: &[u8], at: usize) -> usize {
-    let mut sound = at;
-    // What escapes the first byte must be seen: a backslash right before it would be an escaped one.
-    if at.checked_sub(1).and_then(|last| text.get(last)) == Some(&b'\\') {
-        return 0;
-    }
-    while let Some(window) = window(text, sound)
-        && is_sound(window)
-    {
-        // The next block begins before the backslashes that end this one.  Branches, not sums: the
-        // processor guesses them and begins with the next block (91 µs → 51).
-        sound += match window {
-            [.., b'\\', b'\\', b'\\'] => BLOCK - 3,
-            [.., b'\\', b'\\'] => BLOCK - 2,
-            [.., b'\\'] => BLOCK - 1,
-            _ => BLOCK,
-        };
-    }
-    sound - at
+/// `bytes` begins at a place within a string that no escape spans. The answer is such a place too:
+/// the first odd one, or less than a block before the end.
+pub fn sound_run(bytes: &[u8]) -> usize {
+    dispatch!(Level::new(), simd => sound_blocks(simd, bytes))
 }
 
-/// The block at `at` and the bytes before it.
-#[inline]
-fn window(text: &[u8], at: usize) -> Option<&[u8; BEFORE + BLOCK]> {
-    text.get(at.checked_sub(BEFORE)?..)?.first_chunk()
-}
-
-/// Is the block, which no escape enters, free of control characters, of quotes that end the string,
-/// of escapes but `\n`, `\t`, `\r`, `\"` and `\\`, and of four backslashes in a row?
-#[expect(clippy::needless_bitwise_bool, reason = "branches would keep it from being vectorised")]
-#[inline]
-fn is_sound(window: &[u8; BEFORE + BLOCK]) -> bool {
-    let [third, second, first, block] = [0, 1, 2, 3].map(|skipped| shifted(window, skipped));
-    let mut odd = 0;
-    for (((third, second), first), &byte) in third.iter().zip(second).zip(first).zip(block) {
-        // One by one: an array of them would not be vectorised (138 µs of English).
-        let (third, second, first) = (*third == b'\\', *second == b'\\', *first == b'\\');
-        let (quote, backslash) = (byte == b'"', byte == b'\\');
-        // Behind one backslash or three, but not behind two.
-        let escaped = first & !(second & !third);
-        let known = (byte == b'n') | (byte == b't') | (byte == b'r') | quote | backslash;
-        odd |= u8::from(
-            (byte < 0x20)
-                | (quote & !escaped)
-                | (escaped & !known)
-                | (backslash & first & second & third),
-        );
+#[expect(clippy::inline_always, reason = "it must be compiled for each kind of processor")]
+#[inline(always)]
+fn sound_blocks<S: Simd>(simd: S, bytes: &[u8]) -> usize {
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    // Whether the block's first byte is escaped by the last one of the block before.
+    let mut carried = 0;
+    for (index, block) in blocks.iter().enumerate() {
+        let block = u8x64::from_slice(simd, block);
+        let are = |byte: u8| block.simd_eq(byte).to_bitmask();
+        let (quotes, backslashes) = (are(b'"'), are(b'\\'));
+        let mut escaped = 0;
+        let mut unknown = 0;
+        if backslashes | carried != 0 {
+            let escaping = escaping(backslashes, carried);
+            escaped = escaping << 1 | carried;
+            carried = escaping >> 63;
+            let known = quotes | backslashes | are(b'n') | are(b't') | are(b'r') | are(b'/');
+            unknown = escaped & !known;
+        }
+        let controls = block.simd_lt(0x20).to_bitmask();
+        let odd = controls | quotes & !escaped | unknown;
+        if odd != 0 {
+            let first = odd.trailing_zeros();
+            // What is odd about an escape begins with its backslash.
+            let backslash = usize::from(escaped >> first & 1 == 1);
+            return index * BLOCK + first as usize - backslash;
+        }
     }
-    odd == 0
+    blocks.len() * BLOCK - usize::from(carried == 1)
 }
 
-/// A window without its first bytes, as long as a block.
+/// Those of a block's backslashes that escape what follows, which in a row is every other one. The
+/// borrows of one subtraction run along all rows at once (Langdale and Lemire 2019, §3.1.1).
 #[inline]
-fn shifted(window: &[u8; BEFORE + BLOCK], skipped: usize) -> &[u8; BLOCK] {
-    window.get(skipped..).and_then(<[u8]>::first_chunk).unwrap_or(&[0; BLOCK])
+fn escaping(backslashes: u64, carried: u64) -> u64 {
+    const ODD: u64 = 0xaaaa_aaaa_aaaa_aaaa;
+    let rows = backslashes & !carried;
+    let ends = (rows << 1 | ODD).wrapping_sub(rows);
+    (ends ^ ODD) & rows
 }
 
 #[cfg(test)]

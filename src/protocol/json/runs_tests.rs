@@ -131,12 +131,33 @@ fn every_control_character_stops_a_run() {
 }
 
 #[test]
-fn blocks_pass_the_common_escapes() {
-    let text = r#"say \"hi\"\n\ta\\b\r"#.repeat(10);
-    let before = "x".repeat(BLOCK);
-    let run = sound_run(format!("{before}{text}").as_bytes(), before.len());
-    assert!(run + BLOCK > text.len(), "{run} of {}", text.len());
-    assert_eq!(sound_run(br"xxxxxxxxxxx\\nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn", 13), 0);
+fn blocks_pass_the_common_escapes_and_stop_before_what_is_odd() {
+    let text = r#"say \"hi\"\n\ta\\b\r\/"#.repeat(10);
+    assert!(sound_run(text.as_bytes()) + BLOCK > text.len());
+    for odd in [r"\u0041", "\"", "\0", r"\x"] {
+        for before in 0..text.len() {
+            let Some(before) = text.get(..before).filter(|text| escapes_are_whole(text)) else {
+                continue;
+            };
+            let whole = format!("{before}{odd}{}", "y".repeat(BLOCK));
+            assert_eq!(sound_run(whole.as_bytes()), before.len(), "{whole}");
+        }
+    }
+}
+
+#[test]
+fn a_block_never_ends_within_an_escape() {
+    for before in 0..3 * BLOCK {
+        for count in 1..5 {
+            let text = format!("{}{}", "x".repeat(before), "\\".repeat(count));
+            let run = text.get(..sound_run(text.as_bytes())).unwrap_or_default();
+            assert!(escapes_are_whole(run), "{run}");
+        }
+    }
+}
+
+fn escapes_are_whole(text: &str) -> bool {
+    text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 0
 }
 
 proptest! {
