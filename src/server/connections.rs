@@ -80,7 +80,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Bounded<A> {
         let head = config.timeouts.request_header;
         let allowed = Allowed { stall: config.timeouts.client_write, head: config.limits.headers };
         drop(snapshot);
-        let connection = Arc::new(Connection::default());
+        let connection = Arc::new(Connection::new(head));
         let session = Box::new(Guarded::new(session, Arc::clone(&connection), allowed));
         heads::within(head, connection, self.app.process_new(session, shutdown)).await
     }

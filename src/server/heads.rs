@@ -1,5 +1,6 @@
 //! A deadline for request heads. Pingora bounds each read, and a head may take as many as it has bytes.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
+use tokio::time::{Instant, sleep};
 
 use super::http2;
 use crate::config::Timeouts;
@@ -30,28 +32,28 @@ impl<A> Punctual<A> {
 
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Punctual<A> {
-    async fn process_new_http(
-        self: &Arc<Self>,
+    /// Called once for each request of a connection. The future is handed on as it is: one around
+    /// it would be an allocation and a move more.
+    fn process_new_http<'a, 'b, 'f>(
+        self: &'a Arc<Self>,
         session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let serve = self.app.process_new_http(session, shutdown);
+        shutdown: &'b ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'f>>
+    where
+        'a: 'f,
+        'b: 'f,
+        Self: 'f,
+    {
         // Streams of an HTTP/2 connection run in tasks of their own, with their heads read.
-        let Ok(connection) = CONNECTION.try_with(Arc::clone) else { return serve.await };
-        connection.begun.store(true, Relaxed);
-        connection.awaits_head.store(true, Relaxed);
-        let before = connection.heads.load(Relaxed);
-        // Between two requests a connection may be idle first.
-        let Timeouts { request_header: head, client_idle: idle, .. } =
-            self.snapshot.load().config.timeouts;
-        let allowed = if before == 0 { head } else { idle.saturating_add(head) };
-        tokio::pin!(serve);
-        tokio::select! {
-            biased;
-            reused = &mut serve => return reused,
-            () = tokio::time::sleep(allowed) => {}
-        }
-        if connection.heads.load(Relaxed) == before { None } else { serve.await }
+        let _alone = CONNECTION.try_with(|connection| {
+            connection.awaits_head.store(true, Relaxed);
+            let Timeouts { request_header: head, client_idle: idle, .. } =
+                self.snapshot.load().config.timeouts;
+            // Between two requests a connection may be idle first.
+            let used = connection.heads.load(Relaxed) > 0;
+            connection.wait(if used { idle.saturating_add(head) } else { head });
+        });
+        self.app.process_new_http(session, shutdown)
     }
 
     /// Pingora asks for these when a connection is to be HTTP/2.
@@ -64,7 +66,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Punctual<A> {
     fn server_options(&self) -> Option<&HttpServerOptions> {
         let _alone = CONNECTION.try_with(|connection| {
             if connection.http2.load(Relaxed) {
-                connection.begun.store(true, Relaxed);
+                connection.rest();
             }
         });
         self.app.server_options()
@@ -75,18 +77,28 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Punctual<A> {
     }
 }
 
-/// Serves a connection, unless it says nothing for `allowed`.
+/// Serves a connection, unless a head is late: at first one must be there after `allowed`.
+///
+/// One timer per connection, set anew only when it fires: one per request would cost more.
 pub async fn within<T>(
     allowed: Duration,
     connection: Arc<Connection>,
     serve: impl Future<Output = Option<T>>,
 ) -> Option<T> {
-    let serve = CONNECTION.scope(Arc::clone(&connection), serve);
-    tokio::pin!(serve);
-    tokio::select! {
-        biased;
-        done = &mut serve => return done,
-        () = tokio::time::sleep(allowed) => {}
+    let mut serve = pin!(CONNECTION.scope(Arc::clone(&connection), serve));
+    let mut look = pin!(sleep(allowed));
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut serve => return done,
+            () = &mut look => {}
+        }
+        let now = Instant::now();
+        match connection.due() {
+            Some(due) if due <= now => return None,
+            Some(due) => look.as_mut().reset(due),
+            // Whatever is waited for next is not due before that.
+            None => look.set(sleep(allowed)),
+        }
     }
-    if connection.begun.load(Relaxed) { serve.await } else { None }
 }

@@ -14,27 +14,37 @@ use crate::proxy::refusal::Refusal;
 pub struct Framing<'h> {
     fragment: bool,
     hosts: usize,
-    lengths: Vec<&'h [u8]>,
-    codings: Vec<&'h [u8]>,
+    length: Option<&'h [u8]>,
+    coding: Option<&'h [u8]>,
+    /// One of them is said twice.
+    twice: bool,
 }
 
 impl<'h> Framing<'h> {
     /// `None` when a line does not end with CR LF.
     pub fn read(head: &'h [u8]) -> Option<Self> {
         let mut framing = Self::default();
-        let lines = head.split_inclusive(|byte| *byte == b'\n');
         // Empty lines may stand before a request (RFC 9112 §2.2).
-        let mut lines = lines.skip_while(|line| *line == b"\r\n");
-        framing.fragment = lines.next()?.strip_suffix(b"\r\n")?.contains(&b'#');
-        for line in lines {
-            let line = line.strip_suffix(b"\r\n")?;
-            let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let mut head = head;
+        while let Some(rest) = head.strip_prefix(b"\r\n") {
+            head = rest;
+        }
+        let mut begin = 0;
+        for end in memchr::memchr_iter(b'\n', head) {
+            let line = head.get(begin..end)?.strip_suffix(b"\r")?;
+            if begin == 0 {
+                framing.fragment = line.contains(&b'#');
+            }
+            begin = end + 1;
+            let Some(colon) = memchr::memchr(b':', line) else { continue };
             let (name, value) = (line.get(..colon)?, line.get(colon + 1..)?.trim_ascii());
             match name.len() {
                 4 if name.eq_ignore_ascii_case(b"host") => framing.hosts += 1,
-                14 if name.eq_ignore_ascii_case(b"content-length") => framing.lengths.push(value),
+                14 if name.eq_ignore_ascii_case(b"content-length") => {
+                    framing.twice |= framing.length.replace(value).is_some();
+                }
                 17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                    framing.codings.push(value);
+                    framing.twice |= framing.coding.replace(value).is_some();
                 }
                 _ => {}
             }
@@ -49,11 +59,12 @@ impl<'h> Framing<'h> {
         if version == Version::HTTP_11 && self.hosts != 1 {
             return Err(Refusal::ambiguous("Host"));
         }
-        match (self.lengths.as_slice(), self.codings.as_slice()) {
-            ([], []) => Ok(()),
-            ([length], []) if is_plain_number(length) => Ok(()),
-            ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
-            ([], [coding]) if names_another_coding(coding) => Err(Refusal::unknown_coding()),
+        match (self.length, self.coding) {
+            _ if self.twice => Err(Refusal::ambiguous("length")),
+            (None, None) => Ok(()),
+            (Some(length), None) if is_plain_number(length) => Ok(()),
+            (None, Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => Ok(()),
+            (None, Some(coding)) if names_another_coding(coding) => Err(Refusal::unknown_coding()),
             _ => Err(Refusal::ambiguous("length")),
         }
     }
