@@ -27,8 +27,8 @@ impl Credential {
     /// The same key in two places is one key.
     pub fn find(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Self>, Ambiguous> {
         let bearer = headers.get_all(http::header::AUTHORIZATION).into_iter().filter_map(bearer);
-        let plain = KEY_HEADERS.iter().flat_map(|name| headers.get_all(*name));
-        let plain = plain.filter_map(|value| value.to_str().ok()).map(str::trim).map(Cow::Borrowed);
+        let plain = headers.iter().filter(|(name, _)| KEY_HEADERS.contains(&name.as_str()));
+        let plain = plain.filter_map(|(_, value)| Some(Cow::Borrowed(value.to_str().ok()?.trim())));
         let query = query.into_iter().flat_map(keys_in_query);
         let offered = subprotocols(headers);
         let offered =

@@ -100,7 +100,14 @@ impl Pool {
         let now = self.now();
         let probe = Cell::new(None);
         let accept = |backend: &Backend, healthy: bool| healthy && admits(backend, now, &probe);
-        let steps = self.backends().get_backend().len().saturating_mul(2);
+        let set = self.backends().get_backend();
+        // One alone takes every turn; pingora's selectors would copy it.
+        if let (Some(only), 1) = (set.first(), set.len())
+            && accept(only, self.backends().ready(only))
+        {
+            return picked(only, probe.take());
+        }
+        let steps = set.len().saturating_mul(2);
         let backend = match &self.balancer {
             Balancer::RoundRobin(balancer) => balancer.select_with(b"", steps, accept),
             Balancer::Random(balancer) => balancer.select_with(b"", steps, accept),

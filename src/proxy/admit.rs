@@ -1,9 +1,11 @@
 //! The way in: who asks, for what, with which body, and where it may go.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, header};
+use futures::FutureExt as _;
+use http::{HeaderMap, HeaderName, Method, header};
 use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -24,6 +26,8 @@ use crate::telemetry::Metrics;
 
 /// How much of a form is kept in memory while its model is looked for.
 const FORM_HEAD: usize = 64 << 10;
+/// What the content type of a form begins with.
+const FORM: &[u8] = b"multipart/";
 /// Read at once, a body this large gets its memory in one piece.
 const TRUSTED_LENGTH: u64 = 1 << 20;
 
@@ -99,10 +103,12 @@ fn is_shown(ctx: &Context, endpoint: Endpoint) -> bool {
 
 /// Whose dialect the caller speaks, as far as its refusals go.
 pub fn caller(path: &str, headers: &HeaderMap) -> Caller {
-    if path.starts_with("/v1/messages") || headers.contains_key("anthropic-version") {
+    static ANTHROPIC: HeaderName = HeaderName::from_static("anthropic-version");
+    static GEMINI: HeaderName = HeaderName::from_static("x-goog-api-key");
+    if path.starts_with("/v1/messages") || headers.contains_key(&ANTHROPIC) {
         return Caller::Anthropic;
     }
-    if path.starts_with("/v1beta/") || headers.contains_key("x-goog-api-key") {
+    if path.starts_with("/v1beta/") || headers.contains_key(&GEMINI) {
         return Caller::Gemini;
     }
     Caller::Openai
@@ -173,7 +179,7 @@ fn plan(ctx: &mut Context, name: &str) -> Result<(), Refusal> {
     if name.chars().any(char::is_control) {
         return Err(Refusal::wrong_type("model", "a name without control characters"));
     }
-    let snapshot = ctx.snapshot.clone();
+    let snapshot = &ctx.snapshot;
     let found = snapshot.models.find(name);
     let Some((model, bare)) = found else { return Err(Refusal::model_not_found(name)) };
     // A fallback serves another model, which the caller must be allowed as well.
@@ -323,6 +329,11 @@ async fn within<T>(
     deadline: Duration,
     read: impl Future<Output = Result<T, Refusal>>,
 ) -> Result<T, Refusal> {
+    let mut read = pin!(read);
+    // What has arrived with the head needs no timer.
+    if let Some(read) = read.as_mut().now_or_never() {
+        return read;
+    }
     tokio::time::timeout(deadline, read).await.map_err(|_| Refusal::body_too_slow())?
 }
 
@@ -452,18 +463,18 @@ async fn read_chunk(session: &mut Session, ctx: &Context) -> Result<Option<Bytes
         loop {
             let read = session.downstream_session.read_request_body().await;
             if !matches!(&read, Ok(Some(bytes)) if bytes.is_empty()) {
-                return read;
+                return read.map_err(|error| match error.etype {
+                    ErrorType::ReadTimedout => Refusal::body_too_slow(),
+                    // Pingora's own name for a body whose chunks are none.
+                    ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd") => {
+                        Refusal::bad_framing()
+                    }
+                    _ => Refusal::client_gone(),
+                });
             }
         }
     };
-    let read = tokio::time::timeout(deadline, read).await.map_err(|_| Refusal::body_too_slow())?;
-    fault!("proxy::read_body", |_| Err(Refusal::client_gone()));
-    read.map_err(|error| match error.etype {
-        ErrorType::ReadTimedout => Refusal::body_too_slow(),
-        // Pingora's own name for a body whose chunks are none.
-        ErrorType::Custom("InvalidChunk" | "InvalidTrailerEnd") => Refusal::bad_framing(),
-        _ => Refusal::client_gone(),
-    })
+    within(deadline, read).await
 }
 
 fn refuse_too_long(length: Option<u64>, limit: u64) -> Result<(), Refusal> {
@@ -479,7 +490,9 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
-    content_type(headers).is_some_and(|kind| kind.starts_with("multipart/"))
+    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().trim_ascii());
+    let start = kind.and_then(|kind| kind.get(..FORM.len()));
+    start.is_some_and(|start| start.eq_ignore_ascii_case(FORM))
 }
 
 fn content_type(headers: &HeaderMap) -> Option<String> {

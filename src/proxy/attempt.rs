@@ -102,10 +102,10 @@ fn remember(course: &mut Course, failure: Failure, next: Next) {
 }
 
 fn choose(ctx: &mut Context, failure: Option<Failure>, refused_too: bool) -> Option<Attempt> {
-    while let Some(hop) = ctx.course.hops.get(ctx.course.position).cloned() {
-        if let Some(attempt) = choose_at(ctx, &hop, failure, refused_too) {
+    while let Some(hop) = ctx.course.hops.get(ctx.course.position) {
+        if let Some(attempt) = choose_at(ctx, hop, failure, refused_too) {
             ctx.course.begun = true;
-            ctx.course.asked.push(hop.upstream);
+            ctx.course.asked.push(Arc::clone(&attempt.upstream));
             return Some(attempt);
         }
         ctx.course.position += 1;

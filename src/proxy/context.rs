@@ -201,7 +201,11 @@ pub fn mark(ctx: &Context, head: &mut ResponseHeader) -> pingora::Result<()> {
                 head.insert_header("x-forebay-model", model)?;
             }
         }
-        head.insert_header("x-forebay-attempts", ctx.course.attempts)?;
+        let attempts = match ctx.course.attempts {
+            1 => HeaderValue::from_static("1"),
+            more => more.into(),
+        };
+        head.insert_header("x-forebay-attempts", attempts)?;
     }
     Ok(())
 }

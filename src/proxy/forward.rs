@@ -121,8 +121,11 @@ fn write_head(ctx: &Context, attempt: &Attempt, request: &mut RequestHeader) -> 
     let model = attempt.leg.as_ref().map_or("", |leg| leg.upstream_model());
     let query = query.map(|query| with_model(&query, model));
     let target = provider.target(endpoint, request.uri.path(), query.as_deref(), model);
-    let target = target.parse().or_err(ErrorType::InternalError, "an invalid request target")?;
-    request.set_uri(target);
+    if request.raw_path() != target.as_bytes() {
+        let target =
+            target.parse().or_err(ErrorType::InternalError, "an invalid request target")?;
+        request.set_uri(target);
+    }
 
     let ours = attempt.is_ours();
     let upgrades = ctx.endpoint == Some(Endpoint::Realtime);

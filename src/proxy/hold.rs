@@ -412,7 +412,11 @@ impl CustomSession for HeldSession {
         if let Some(HttpTask::Failed(error)) = failed.map(|position| tasks.swap_remove(position)) {
             return Err(error);
         }
-        self.waiting.extend(tasks);
+        if self.waiting.is_empty() {
+            self.waiting = tasks;
+        } else {
+            self.waiting.append(&mut tasks);
+        }
         self.stream = self.waiting_head().is_some_and(|head| is_of_type(head, EVENT_STREAM));
         if self.waiting.iter().any(is_answer) { self.commit().await } else { Ok(false) }
     }

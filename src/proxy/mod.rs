@@ -30,7 +30,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -51,6 +51,8 @@ use crate::telemetry::Metrics;
 
 /// The longest request id taken over from a caller, in bytes.
 const LONGEST_ID: usize = 128;
+/// What a request's id is looked for by: a name in text would be read anew each time.
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Everything a request needs.
 pub struct Gateway {
@@ -275,17 +277,21 @@ impl Gateway {
     }
 }
 
-fn new_request_id() -> String {
-    hex::encode(rand::random::<u128>().to_be_bytes())
+/// 128 random bits in hexadecimal digits.
+fn new_request_id() -> HeaderValue {
+    let mut digits = [0; 32];
+    let written = hex::encode_to_slice(rand::random::<u128>().to_be_bytes(), &mut digits).ok();
+    let id = written.and_then(|()| HeaderValue::from_bytes(&digits).ok());
+    id.unwrap_or_else(|| HeaderValue::from_static("none"))
 }
 
-/// The caller's id when it is a sane one, else a new one of 128 random bits.
+/// The caller's id when it is a sane one, else a new one.
 fn request_id(request: &RequestHeader) -> HeaderValue {
     let sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
-    let given = request.headers.get("x-request-id");
+    let given = request.headers.get(&REQUEST_ID);
     let given = given.filter(|id| (1..=LONGEST_ID).contains(&id.len()));
     if let Some(id) = given.filter(|id| id.as_bytes().iter().all(sane)) {
         return id.clone();
     }
-    HeaderValue::try_from(new_request_id()).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    new_request_id()
 }

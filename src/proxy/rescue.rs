@@ -205,12 +205,13 @@ pub fn answer_unread(status: u16) -> Bytes {
         _ => ("Bad Request", Refusal::malformed()),
     };
     let id = new_request_id();
-    let body = write_body(Caller::Openai, &refusal, &id);
+    let id = id.to_str().unwrap_or_default();
+    let body = write_body(Caller::Openai, &refusal, id);
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", refusal.status);
     for method in &refusal.allow {
         head.extend(["allow: ", method.as_str(), "\r\n"]);
     }
-    head.extend(["content-type: application/json\r\nx-request-id: ", &id, "\r\n"]);
+    head.extend(["content-type: application/json\r\nx-request-id: ", id, "\r\n"]);
     head.extend(["content-length: ", &body.len().to_string(), "\r\nconnection: close\r\n\r\n"]);
     [head.as_bytes(), &body].concat().into()
 }

@@ -203,7 +203,7 @@ pub fn write_head(ctx: &mut Context, head: &mut ResponseHeader) -> Result<()> {
         return Ok(());
     }
     // A provider's own id is what its support asks for; vLLM only repeats ours.
-    let id = head.headers.get("x-request-id").filter(|id| *id != ctx.request_id).cloned();
+    let id = head.headers.get(&super::REQUEST_ID).filter(|id| *id != ctx.request_id).cloned();
     let unwanted = |name: &&HeaderName| !is_returned(name.as_str());
     let unwanted: Vec<HeaderName> = head.headers.keys().filter(unwanted).cloned().collect();
     for name in unwanted {

@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::config::{ResponseEdits, Thinking};
 use crate::protocol::openai_chat::{
-    Operation, StreamEditor, StreamOptions, Usage, edit_response, read_usage,
+    Operation, StreamEditor, StreamOptions, Usage, edit_response, last_usage, read_usage,
 };
 
 /// Answers up to this size are kept whole for their edits.
@@ -164,7 +164,7 @@ impl Meter {
 
     fn usage(&self) -> Option<Usage> {
         if self.length > METERED_WHOLE {
-            return usage_at_the_end(&self.tail);
+            return last_usage(&self.tail);
         }
         match self.kept.as_slice() {
             [] => None,
@@ -178,7 +178,7 @@ impl Meter {
 /// reading the rest.
 fn usage_of(whole: &[u8]) -> Option<Usage> {
     let end = whole.get(whole.len().saturating_sub(USAGE_END)..).unwrap_or(whole);
-    usage_at_the_end(end).or_else(|| read_usage(whole))
+    last_usage(end).or_else(|| read_usage(whole))
 }
 
 /// Keeps `chunk` for an edit or an error message; false when that would be more than `most`.
@@ -224,16 +224,6 @@ fn keep_end(tail: &mut BytesMut, bytes: &[u8]) {
     let surplus = (tail.len() + bytes.len()).saturating_sub(TAIL);
     drop(tail.split_to(surplus.min(tail.len())));
     tail.extend_from_slice(bytes);
-}
-
-/// Reads the last `"usage": {…}` of an answer of which only the end is there.
-fn usage_at_the_end(tail: &[u8]) -> Option<Usage> {
-    let at = memchr::memmem::rfind(tail, b"\"usage\"")?;
-    let mut object = b"{".to_vec();
-    let member = tail.get(at..)?;
-    let close = member.iter().rposition(|byte| *byte == b'}')?;
-    object.extend_from_slice(member.get(..=close)?);
-    read_usage(&object)
 }
 
 #[cfg(test)]

@@ -33,8 +33,12 @@ impl Leg {
 impl Models {
     /// Every target that may serve a request for `model`, in the order to try them.
     pub fn plan(&self, model: &Arc<Model>, asked: &str) -> Vec<Leg> {
+        let asked = Arc::from(asked);
+        if model.fallback.is_empty() {
+            return in_order(model, &asked).collect();
+        }
         let mut legs = Vec::with_capacity(model.targets.len());
-        let mut chain: Vec<(Arc<Model>, Arc<str>)> = vec![(Arc::clone(model), Arc::from(asked))];
+        let mut chain: Vec<(Arc<Model>, Arc<str>)> = vec![(Arc::clone(model), asked)];
         let mut position = 0;
         while let Some((model, asked)) = chain.get(position).cloned() {
             legs.extend(in_order(&model, &asked));

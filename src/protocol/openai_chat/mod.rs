@@ -21,7 +21,7 @@ pub use refusal::{Caller, Refusal, write_refusal, write_stream_refusal};
 pub use request::{ChatCap, EditError, Edits, edit_request, wants_usage};
 pub use response::edit_response;
 pub use stream::{StreamEditor, StreamOptions};
-pub use usage::{Usage, read_usage};
+pub use usage::{Usage, last_usage, read_usage};
 
 /// Which JSON endpoint a body belongs to; decides which members an edit touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use crate::protocol::json::cursor::{Cursor, Fault};
 use crate::protocol::json::text::unquote;
-use memchr::memmem::Finder;
+use memchr::memmem::{Finder, FinderRev};
 use std::sync::LazyLock;
 
 /// Tokens of one exchange.
@@ -31,6 +31,16 @@ pub fn read_usage(json: &[u8]) -> Option<Usage> {
 ///
 /// Built once: that takes longer than to search an event.
 static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
+
+static LAST_USAGE: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new("\"usage\""));
+
+/// Reads the last `"usage": {…}` of an answer of which only the end may be there.
+#[must_use]
+pub fn last_usage(end: &[u8]) -> Option<Usage> {
+    let member = end.get(LAST_USAGE.rfind(end)? + USAGE.needle().len()..)?;
+    let value = member.trim_ascii_start().strip_prefix(b":")?;
+    usage(&mut Cursor::new(std::str::from_utf8(value).ok()?)).ok()
+}
 
 /// What a document says about usage.
 #[derive(Default)]
