@@ -344,7 +344,8 @@ async fn read_whole(
     mut share: Share,
 ) -> Result<Bytes, Refusal> {
     let limit = ctx.snapshot.config.limits.body;
-    let Some(first) = read_chunk(session, ctx).await? else { return Ok(Bytes::new()) };
+    let first = read_claimed(session, ctx, &mut share).await?;
+    let Some(first) = first else { return Ok(Bytes::new()) };
     share.take(first.len())?;
     // Most bodies arrive in one read, and then are not copied at all.
     if length == Some(first.len() as u64) {
@@ -354,7 +355,7 @@ async fn read_whole(
     let mut whole = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(0));
     whole.extend_from_slice(&first);
     while whole.len() as u64 <= limit {
-        let Some(chunk) = read_chunk(session, ctx).await? else {
+        let Some(chunk) = read_claimed(session, ctx, &mut share).await? else {
             return Ok(share.keep(whole.freeze()));
         };
         share.take(chunk.len())?;
@@ -367,6 +368,22 @@ async fn read_whole(
         whole.extend_from_slice(&chunk);
     }
     Err(Refusal::too_large(limit))
+}
+
+/// The next piece of a body; when it is late, what was declared is not claimed any longer.
+async fn read_claimed(
+    session: &mut Session,
+    ctx: &Context,
+    share: &mut Share,
+) -> Result<Option<Bytes>, Refusal> {
+    let mut read = pin!(read_chunk(session, ctx));
+    if let Some(due) = share.claim() {
+        match tokio::time::timeout_at(due, read.as_mut()).await {
+            Ok(read) => return read,
+            Err(_) => share.waive(),
+        }
+    }
+    read.await
 }
 
 /// Reads a form until its model is known. What was read is kept: in memory while it is short, on
@@ -463,6 +480,7 @@ async fn read_chunk(session: &mut Session, ctx: &Context) -> Result<Option<Bytes
         loop {
             let read = session.downstream_session.read_request_body().await;
             if !matches!(&read, Ok(Some(bytes)) if bytes.is_empty()) {
+                fault!("proxy::read_body", |_| Err(Refusal::client_gone()));
                 return read.map_err(|error| match error.etype {
                     ErrorType::ReadTimedout => Refusal::body_too_slow(),
                     // Pingora's own name for a body whose chunks are none.

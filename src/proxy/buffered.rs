@@ -1,10 +1,17 @@
 //! What all requests together hold in memory of their bodies: counted, and bounded.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use prometheus::{IntCounter, IntGauge};
+use tokio::time::Instant;
 
 use super::refusal::Refusal;
 use crate::telemetry::Metrics;
+
+/// How long a declared length counts as if all of it were there. Who is late by then keeps nobody
+/// else out.
+const CLAIM: Duration = Duration::from_secs(2);
 
 /// One request's part of what is held. It gives back what it took when it is dropped, also by a
 /// panic.
@@ -12,7 +19,10 @@ pub struct Share {
     held: IntGauge,
     shed: IntCounter,
     limit: u64,
+    /// What has arrived, or was declared.
     taken: i64,
+    arrived: i64,
+    claimed: Instant,
 }
 
 /// Bytes that are counted for as long as any part of them is kept.
@@ -22,36 +32,55 @@ struct Counted {
 }
 
 impl Share {
-    /// Holds nothing yet. Refuses a body that is known not to fit: what is not read costs nothing.
+    /// Claims what is declared, or refuses it at once: what is not read costs nothing, and many who
+    /// begin together would fill the memory with bodies of which none gets whole.
     pub fn begin(metrics: &Metrics, limit: u64, length: Option<u64>) -> Result<Self, Refusal> {
         let (held, shed) = (metrics.buffered.clone(), metrics.shed.clone());
-        let share = Self { held, shed, limit, taken: 0 };
-        share.fit(length.unwrap_or(0))?;
+        let claimed = Instant::now();
+        let mut share = Self { held, shed, limit, taken: 0, arrived: 0, claimed };
+        share.grow(i64::try_from(length.unwrap_or(0)).unwrap_or(i64::MAX))?;
         Ok(share)
     }
 
-    /// Only bytes that have arrived are taken: who declares much and sends little keeps nobody out.
+    /// Counts bytes that have arrived.
     pub fn take(&mut self, bytes: usize) -> Result<(), Refusal> {
-        self.fit(bytes as u64)?;
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.held.add(bytes);
-        self.taken = self.taken.saturating_add(bytes);
-        Ok(())
+        self.arrived = self.arrived.saturating_add(bytes);
+        self.grow(self.arrived)
+    }
+
+    /// Until when a claim holds that is not kept yet.
+    pub fn claim(&self) -> Option<Instant> {
+        (self.taken > self.arrived).then(|| self.claimed + CLAIM)
+    }
+
+    /// Gives back what was declared and has not come.
+    pub fn waive(&mut self) {
+        self.held.sub(self.taken.saturating_sub(self.arrived));
+        self.taken = self.arrived;
     }
 
     /// `bytes`, which hold this share from now on.
-    pub fn keep(self, bytes: Bytes) -> Bytes {
+    pub fn keep(mut self, bytes: Bytes) -> Bytes {
+        self.waive();
         if bytes.is_empty() {
             return bytes;
         }
         Bytes::from_owner(Counted { bytes, _share: self })
     }
 
-    fn fit(&self, bytes: u64) -> Result<(), Refusal> {
-        let held = u64::try_from(self.held.get()).unwrap_or(0);
-        if held.saturating_add(bytes) <= self.limit {
+    fn grow(&mut self, to: i64) -> Result<(), Refusal> {
+        let more = to.saturating_sub(self.taken);
+        if more <= 0 {
             return Ok(());
         }
+        // First taken, then looked at: of two that come at once, not both may fit.
+        self.held.add(more);
+        if u64::try_from(self.held.get()).is_ok_and(|held| held <= self.limit) {
+            self.taken = to;
+            return Ok(());
+        }
+        self.held.sub(more);
         self.shed.inc();
         Err(Refusal::overloaded())
     }
@@ -77,8 +106,9 @@ mod tests {
     fn what_is_held_is_given_back_with_its_last_part() {
         let metrics = Metrics::new().unwrap();
         let mut share = Share::begin(&metrics, 100, Some(60)).unwrap();
-        assert_eq!(metrics.buffered.get(), 0, "a declared length is no claim");
+        assert_eq!(metrics.buffered.get(), 60, "what is declared is claimed");
         share.take(60).unwrap();
+        assert!(share.claim().is_none() && metrics.buffered.get() == 60);
         let whole = share.keep(Bytes::from(vec![b'x'; 60]));
         let part = whole.slice(50..);
         drop(whole);
@@ -93,12 +123,25 @@ mod tests {
         let mut first = Share::begin(&metrics, 100, None).unwrap();
         first.take(80).unwrap();
         assert_eq!(Share::begin(&metrics, 100, Some(21)).err().map(|r| r.status), Some(503));
-        let mut second = Share::begin(&metrics, 100, Some(20)).unwrap();
+        let mut second = Share::begin(&metrics, 100, Some(15)).unwrap();
         assert_eq!(second.take(21).err().map(|r| r.code), Some("overloaded"));
-        second.take(20).unwrap();
         assert_eq!(metrics.shed.get(), 2);
         drop(first);
-        assert_eq!(metrics.buffered.get(), 20);
+        assert_eq!(metrics.buffered.get(), 15);
+    }
+
+    #[test]
+    fn a_claim_that_is_not_kept_is_given_back() {
+        let metrics = Metrics::new().unwrap();
+        let mut slow = Share::begin(&metrics, 100, Some(100)).unwrap();
+        slow.take(1).unwrap();
+        assert!(slow.claim().is_some());
+        assert!(Share::begin(&metrics, 100, Some(50)).is_err());
+        slow.waive();
+        assert!(slow.claim().is_none() && metrics.buffered.get() == 1);
+        let _other = Share::begin(&metrics, 100, Some(50)).unwrap();
+        slow.take(49).unwrap();
+        assert!(slow.take(1).is_err(), "who was late has no claim any more");
     }
 
     #[test]

@@ -55,7 +55,6 @@ impl BackgroundService for Drain {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         // Listening from the start: a signal that comes while the shutdown is told must count.
         let mut terminate = Ear::new(Kind::Terminate);
-        let mut interrupt = Ear::new(Kind::Interrupt);
         let asked = tokio::select! {
             () = terminate.hear() => true,
             () = until_told(&mut shutdown) => false,
@@ -65,6 +64,7 @@ impl BackgroundService for Drain {
             self.stop.send_replace(true);
             until_told(&mut shutdown).await;
         }
+        let mut interrupt = Ear::new(Kind::Interrupt);
         self.ready.store(false, Relaxed);
         let active = self.active.get();
         if self.succession.has_successor() && !asked {

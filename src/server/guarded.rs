@@ -231,7 +231,7 @@ mod tests {
 
     fn guarded(io: impl pingora::protocols::IO + 'static, head: u64) -> Guarded {
         let allowed = Allowed { stall: Duration::from_mins(1), head };
-        Guarded::new(Box::new(io), Arc::default(), allowed)
+        Guarded::new(Box::new(io), Arc::new(Connection::new(Duration::from_mins(1))), allowed)
     }
 
     #[tokio::test(start_paused = true)]

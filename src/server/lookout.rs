@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use log::{info, warn};
 use pingora::server::ShutdownWatch;
+use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::BackgroundService;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -25,17 +26,24 @@ pub struct Lookout {
 
 #[async_trait]
 impl BackgroundService for Lookout {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    /// Ready once it hears: whoever knows that this process serves may send a signal.
+    async fn start_with_ready_notifier(
+        &self,
+        mut shutdown: ShutdownWatch,
+        ready: ServiceReadyNotifier,
+    ) {
+        let hangup = tokio::sync::Mutex::new(Ear::new(Kind::HangUp));
+        ready.notify_ready();
         tokio::select! {
             _told = shutdown.wait_for(|told| *told) => {}
-            () = tireless(|| self.watch()) => {}
+            () = tireless(|| self.watch(&hangup)) => {}
         }
     }
 }
 
 impl Lookout {
-    async fn watch(&self) {
-        let mut hangup = Ear::new(Kind::HangUp);
+    async fn watch(&self, hangup: &tokio::sync::Mutex<Ear>) {
+        let mut hangup = hangup.lock().await;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = Stamp::default();

@@ -213,7 +213,7 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
     };
     server.add_service(background_service("drain", drain));
     let lookout = server.add_service(background_service("lookout", Lookout { reloader }));
-    lookout.add_dependency(&beginning);
+    beginning.add_dependency(&lookout);
     drop(config);
     run_forever(server, Signals { ready, snapshot, succession, asked })
 }

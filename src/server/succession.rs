@@ -96,7 +96,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> BackgroundService for Beginning<A
     ) {
         // A panic here would leave a process that neither serves nor ends.
         let begun = AssertUnwindSafe(self.begin(&shutdown)).catch_unwind().await;
-        let (control, following) = match begun.unwrap_or_else(|_| Err("it panicked".to_owned())) {
+        let mut asked = Ear::new(Kind::Upgrade);
+        let (control, mut following) = match begun.unwrap_or_else(|_| Err("it panicked".to_owned())) {
             Ok(begun) => begun,
             Err(why) => {
                 error!("cannot start: {why}");
@@ -110,6 +111,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> BackgroundService for Beginning<A
         ready.notify_ready();
         info!("serving");
         notify::ready();
+        if let Some(following) = &mut following
+            && let Err(error) = following.confirm().await
+        {
+            warn!("the old process is gone: {error}");
+        }
         let orders = async {
             if let (Some(control), Some(office)) = (control, &self.succession.office) {
                 control.serve(Arc::clone(office)).await;
@@ -130,7 +136,6 @@ impl<A: HttpServerApp + Send + Sync + 'static> BackgroundService for Beginning<A
             }
         };
         let by_signal = async {
-            let mut asked = Ear::new(Kind::Upgrade);
             loop {
                 asked.hear().await;
                 self.succession.upgrade().await;

@@ -197,9 +197,18 @@ impl Office {
             }
             *phase = Phase::HandingOver;
         }
-        let told = say(stream, &Message::Go).await;
-        *self.phase() = if told.is_ok() { Phase::HandedOver } else { Phase::Serving };
-        told.map_err(|error| format!("it went away: {error}"))?;
+        let gone = async {
+            say(stream, &Message::Go).await?;
+            // Whoever asks next must find the new process at the control socket.
+            timeout(MANNERS, hear(stream)).await?
+        };
+        let confirmed = match gone.await {
+            Ok(Message::Serving { .. }) => Ok(()),
+            Ok(_) => Err("it said something else".to_owned()),
+            Err(error) => Err(format!("it went away: {error}")),
+        };
+        *self.phase() = if confirmed.is_ok() { Phase::HandedOver } else { Phase::Serving };
+        confirmed?;
         notify::main_pid(pid);
         self.successor.send_replace(Some(pid));
         Ok(())

@@ -22,7 +22,7 @@ pub enum Message {
     Upgrade {
         binary: Option<PathBuf>,
     },
-    /// … and its answers.
+    /// … and its answers. Also from a new process, once it has been let go on.
     Serving {
         pid: u32,
     },

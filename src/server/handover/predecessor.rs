@@ -80,6 +80,12 @@ impl Predecessor {
 }
 
 impl Following {
+    /// Says that this process serves: only now does the old one stop accepting.
+    pub async fn confirm(&mut self) -> io::Result<()> {
+        let serving = message::line(&Message::Serving { pid: std::process::id() })?;
+        timeout(ANSWER, self.stream.write_all(&serving)).await?
+    }
+
     /// Passes on what the old process tells of its connections, until it has ended.
     pub async fn follow(mut self, mut note: impl FnMut(Connections)) {
         while let Ok(message) = hear(&mut self.stream).await {

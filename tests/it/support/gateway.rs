@@ -190,7 +190,10 @@ impl Gateway {
                 panic!("the gateway ended: {status}\n{}", self.log());
             }
             let log = self.log();
-            (log.contains("serving") || log.contains("the mock listens on")).then_some(())
+            let mut lines = log.lines();
+            let said =
+                |line: &str| line.ends_with("] serving") || line.contains("the mock listens");
+            lines.any(said).then_some(())
         })
         .await;
     }
