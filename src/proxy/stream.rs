@@ -14,7 +14,7 @@ pub const FAILURE: usize = 64 << 10;
 /// Of a longer answer, this much of its end is kept: usage stands there.
 const TAIL: usize = 16 << 10;
 /// Answers up to this size are kept whole only to read their usage.
-const METERED_WHOLE: usize = 256 << 10;
+const METERED_WHOLE: usize = 64 << 10;
 /// Where usage is looked for first: this much of an answer's end.
 const USAGE_END: usize = 1 << 10;
 /// How much of a stream is held before its first event is known to be good.

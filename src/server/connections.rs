@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use ipnet::IpNet;
 use pingora::apps::ServerApp;
-use pingora::protocols::{Peek, Stream};
+use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use prometheus::IntGauge;
 use tokio::sync::watch;
@@ -84,11 +84,9 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Bounded<A> {
         let mut session = Guarded::new(session, Arc::clone(&connection), allowed);
         let mut close_idle = self.close_idle.clone();
         let serve = async {
-            // Pingora sets aside what a request takes before the first byte of one is there.
-            let mut first = [0];
             tokio::select! {
                 biased;
-                said = session.try_peek(&mut first) => said.ok()?,
+                whole = session.head() => whole.ok().filter(|whole| *whole)?,
                 true = async { close_idle.wait_for(|close| *close).await.is_ok() } => return None,
             };
             self.app.process_new(Box::new(session), shutdown).await

@@ -30,7 +30,7 @@ pub const LINGER: Duration = Duration::from_secs(10);
 
 /// How long connections may take to end that have nothing under way: to write the rest of an answer
 /// that HTTP/2 has queued, and to hear the other side's goodbye.
-const GOODBYE: Duration = Duration::from_secs(5);
+pub const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Ends the process once nothing is under way. Pingora alone would sit its whole grace period out,
 /// which remains the bound for requests that do not end.
@@ -98,12 +98,12 @@ impl Drain {
     async fn drain_patiently(&self) {
         let timeouts = self.snapshot.load().config.timeouts;
         let begun = Instant::now();
+        let gone = || self.open.is_empty() && self.open.is_settled();
         let linger = async {
-            let _closed = timeout(LINGER, self.until(|| self.open.is_empty())).await;
+            let _closed = timeout(LINGER, self.until(gone)).await;
             self.close_idle.send_replace(true);
             std::future::pending::<()>().await;
         };
-        let gone = || self.open.is_empty() && self.open.is_settled();
         let done = || {
             self.is_idle()
                 && (gone() || begun.elapsed() > LINGER + GOODBYE)

@@ -12,14 +12,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::memmem;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     Stream, TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::frames::Frames;
@@ -29,6 +30,9 @@ use crate::proxy::{Connection, answer_unread};
 const NO_ANSWER: u64 = 2;
 /// What of a body may arrive in the same read as the end of its head.
 const READ_AHEAD: u64 = 64 << 10;
+
+/// Room for one read of a head.
+const READ: usize = 1 << 10;
 
 /// What is allowed to a connection.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +55,8 @@ pub struct Guarded {
     frames: Frames,
     /// What goes out in place of pingora's answer to a head it cannot read.
     answer: Option<Bytes>,
+    /// What was read before pingora asked for it.
+    ahead: BytesMut,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
 }
@@ -65,8 +71,26 @@ impl Guarded {
             before: 0,
             frames: Frames::new(),
             answer: None,
+            ahead: BytesMut::new(),
             stalled: None,
         }
+    }
+
+    /// Waits until a whole head is there, or what pingora will refuse: before that, a connection
+    /// takes a third of the memory. `false`: the client has left.
+    pub async fn head(&mut self) -> io::Result<bool> {
+        // TLS has settled the protocol, and HTTP/2 has no such head.
+        if self.io.selected_alpn_proto() == Some(ALPN::H2) {
+            return Ok(true);
+        }
+        let most = usize::try_from(self.allowed.head).unwrap_or(usize::MAX);
+        while !is_whole_or_odd(&self.ahead) && self.ahead.len() <= most {
+            self.ahead.reserve(READ);
+            if self.io.read_buf(&mut self.ahead).await? == 0 {
+                return Ok(!self.ahead.is_empty());
+            }
+        }
+        Ok(true)
     }
 
     /// Pingora answers a head it cannot read before any phase of ours, with a status and nothing
@@ -113,6 +137,24 @@ impl Guarded {
     }
 }
 
+/// Whether these bytes are a whole head, or no head of HTTP/1 that could become one.
+fn is_whole_or_odd(bytes: &[u8]) -> bool {
+    let Some(first) = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else {
+        return false;
+    };
+    let Some(head) =
+        bytes.get(first..).filter(|head| head.first().is_some_and(u8::is_ascii_uppercase))
+    else {
+        return true;
+    };
+    if head.starts_with(b"PRI ") || memmem::find(head, b"\n\r\n").is_some() {
+        return true;
+    }
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let ended = line.len() < head.len();
+    ended && (memmem::find(line, b" HTTP/1.").is_none() || memmem::find(head, b"\n\n").is_some())
+}
+
 impl AsyncRead for Guarded {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -120,7 +162,15 @@ impl AsyncRead for Guarded {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        if self.ahead.is_empty() {
+            ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        } else {
+            let some = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(some));
+            if self.ahead.is_empty() {
+                self.ahead = BytesMut::new();
+            }
+        }
         let arrived = buffer.filled().get(before..).unwrap_or_default();
         if !self.frames.allows(arrived) {
             return Poll::Ready(Err(io::Error::other("control frames without end")));
@@ -177,7 +227,19 @@ impl Shutdown for Guarded {
 #[async_trait]
 impl Peek for Guarded {
     async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        self.io.try_peek(buffer).await
+        if self.ahead.is_empty() {
+            return self.io.try_peek(buffer).await;
+        }
+        while self.ahead.len() < buffer.len() {
+            if self.io.read_buf(&mut self.ahead).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let length = buffer.len();
+        if let Some(first) = self.ahead.get(..length) {
+            buffer.copy_from_slice(first);
+        }
+        Ok(true)
     }
 }
 

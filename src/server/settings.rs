@@ -6,7 +6,7 @@ use pingora::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value};
 
 use super::Unstartable;
-use super::drain::{FAREWELL, LINGER};
+use super::drain::{FAREWELL, GOODBYE, LINGER};
 use crate::config::{Config, Retry, Timeouts};
 
 /// Tries pingora may make beyond ours: a dead pooled connection is tried again without counting.
@@ -25,7 +25,7 @@ pub fn pingora(config: &Config) -> Result<ServerConf, Unstartable> {
     if !said("grace_period_seconds") {
         // Our own drain ends the process before; this is the bound should it not.
         let bound = longest_drain(&config.timeouts);
-        conf.grace_period_seconds = Some(bound.saturating_add(2 * FAREWELL).as_secs());
+        conf.grace_period_seconds = Some(bound.saturating_add(2 * (FAREWELL + GOODBYE)).as_secs());
     }
     if !said("graceful_shutdown_timeout_seconds") {
         conf.graceful_shutdown_timeout_seconds = Some(1);
@@ -37,7 +37,8 @@ pub fn pingora(config: &Config) -> Result<ServerConf, Unstartable> {
 
 /// How long a stop may take at most.
 pub fn longest_drain(timeouts: &Timeouts) -> Duration {
-    timeouts.drain.max(timeouts.upgrade_drain).max(LINGER)
+    // It may be asked for late in the drain for a successor.
+    timeouts.drain.saturating_add(timeouts.upgrade_drain).saturating_add(LINGER)
 }
 
 /// Pingora's configuration for a server that has none.

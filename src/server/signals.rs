@@ -66,6 +66,7 @@ impl Signals {
     /// Load balancers see first that this server goes, and may take their time to act on it.
     async fn step_aside(&self) {
         self.ready.store(false, Relaxed);
+        self.succession.stop();
         notify::stopping();
         sleep(self.snapshot.load().config.timeouts.drain_delay).await;
     }

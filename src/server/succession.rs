@@ -74,6 +74,13 @@ impl Succession {
         !owes && !self.preceded.load(Relaxed)
     }
 
+    /// This process is told to end: nobody takes over any more.
+    pub fn stop(&self) {
+        if let Some(office) = &self.office {
+            office.stop();
+        }
+    }
+
     /// Has a new process take over.
     pub async fn upgrade(&self) {
         match &self.office {
@@ -97,15 +104,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> BackgroundService for Beginning<A
         // A panic here would leave a process that neither serves nor ends.
         let begun = AssertUnwindSafe(self.begin(&shutdown)).catch_unwind().await;
         let mut asked = Ear::new(Kind::Upgrade);
-        let (control, mut following) = match begun.unwrap_or_else(|_| Err("it panicked".to_owned())) {
+        let (control, mut following) = match begun.unwrap_or_else(|_| Err("it panicked".to_owned()))
+        {
             Ok(begun) => begun,
             Err(why) => {
-                error!("cannot start: {why}");
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "pingora has no other way to end when a service cannot start"
-                )]
-                std::process::exit(1);
+                give_way(&why);
             }
         };
         ready.notify_ready();
@@ -123,8 +126,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> BackgroundService for Beginning<A
         };
         let follow = async {
             if let Some(following) = following {
-                following.follow(|connections| self.open.set_elsewhere(connections)).await;
-                info!("the old process has ended");
+                let note = |connections| self.open.set_elsewhere(connections);
+                match following.follow(note).await {
+                    Ok(()) => info!("the old process has ended"),
+                    Err(why) => give_way(&why),
+                }
             }
             self.succession.preceded.store(false, Relaxed);
         };
@@ -186,6 +192,16 @@ impl<A: HttpServerApp + Send + Sync + 'static> Beginning<A> {
         }
         Ok((control, following))
     }
+}
+
+/// Another process serves, or none can: this one must not.
+fn give_way(why: &str) -> ! {
+    error!("cannot start: {why}");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "pingora has no other way to end when a service cannot start"
+    )]
+    std::process::exit(1);
 }
 
 /// Asks the gateway for its health, over a connection inside this process: the listening sockets

@@ -55,9 +55,8 @@ async fn ten_upgrades_back_to_back_are_noticed_by_nobody() {
     sheet.none("answers 5xx", report.failed);
     sheet.none("truncated answers and streams", report.truncated);
     sheet.none("other answers, or none", report.odd + report.silent);
-    let clients = count(MIX.kept + MIX.http2);
-    let closed = count(report.closed_idle) / clients / f64::from(UPGRADES);
-    sheet.at_most("closed idle connections per client and upgrade", 1.0, closed);
+    // At most one for each client and upgrade is promised; idle connections linger, and see none.
+    sheet.none("connections closed under a client's request", report.closed_idle);
     until("the old processes end", || !gateway.predecessors().into_iter().any(gateway::runs)).await;
     gateway.counts("forebay_active_requests", 0).await;
     let stuck = gateway.log().matches("requests do not end").count();

@@ -13,7 +13,7 @@ use log::{error, info, warn};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Child;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -25,6 +25,8 @@ use super::message::{self, Message};
 const CONVERSATIONS: usize = 8;
 /// How long whoever connects may take to say what for, and to take an answer.
 const MANNERS: Duration = Duration::from_secs(5);
+/// How long a process that is being let go on may take to serve; longer than both steps of that.
+const HAND_OVER: Duration = Duration::from_secs(3 * MANNERS.as_secs());
 /// How often a successor is told of the connections that are left.
 const REPORT: Duration = Duration::from_millis(250);
 
@@ -51,11 +53,17 @@ pub struct Office {
     owed: AtomicUsize,
     /// The process that was started to take over, and has.
     started: Mutex<Option<Child>>,
+    /// Turns true when this process is told to end.
+    stopping: watch::Sender<bool>,
+    /// The control socket is to be opened anew: a process that failed has put its own there.
+    reopen: Notify,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Serving,
+    /// This process ends, and nobody takes its place.
+    Stopping,
     /// This process took too long: it may not have the sockets any more.
     GivenUp(u32),
     HandingOver,
@@ -92,6 +100,17 @@ impl Office {
             offer: tokio::sync::Mutex::default(),
             owed: AtomicUsize::new(0),
             started: Mutex::new(None),
+            stopping: watch::Sender::new(false),
+            reopen: Notify::new(),
+        }
+    }
+
+    /// From here on nobody is let in this process's place: its sockets will be closed.
+    pub fn stop(&self) {
+        let mut phase = self.phase();
+        if matches!(*phase, Phase::Serving | Phase::GivenUp(_)) {
+            *phase = Phase::Stopping;
+            self.stopping.send_replace(true);
         }
     }
 
@@ -139,10 +158,12 @@ impl Office {
         if let Some(pid) = *self.successor.borrow() {
             return Err(format!("process {pid} has taken over already"));
         }
+        self.begin_upgrade()?;
         let mut child = self.launch.start(binary, &self.path)?;
         let Some(pid) = child.id() else { return Err("the new process ended at once".to_owned()) };
         info!("upgrade: started process {pid}");
         let mut successor = self.successor.subscribe();
+        let mut stopping = self.stopping.subscribe();
         let why = tokio::select! {
             biased;
             _serves = successor.wait_for(Option::is_some) => return Ok(self.succeeded_by(child, pid)),
@@ -150,13 +171,16 @@ impl Office {
                 Ok(status) => format!("the new process ended before it served ({status}): its log says why"),
                 Err(error) => format!("the new process cannot be watched: {error}"),
             },
+            true = async { stopping.wait_for(|stopping| *stopping).await.is_ok() } => {
+                "this process was told to stop".to_owned()
+            }
             () = tokio::time::sleep(self.deadline) => {
                 format!("the new process did not serve within {:?}", self.deadline)
             }
         };
         if !self.give_up(pid) {
             // It made it at the last moment.
-            let serves = timeout(MANNERS, successor.wait_for(Option::is_some)).await;
+            let serves = timeout(HAND_OVER, successor.wait_for(Option::is_some)).await;
             if serves.is_ok_and(|serves| serves.is_ok()) {
                 return Ok(self.succeeded_by(child, pid));
             }
@@ -176,11 +200,24 @@ impl Office {
     /// Whether that process can still be kept from taking over.
     fn give_up(&self, pid: u32) -> bool {
         let mut phase = self.phase();
-        let can = *phase == Phase::Serving;
-        if can {
-            *phase = Phase::GivenUp(pid);
+        match *phase {
+            Phase::Serving | Phase::GivenUp(_) => *phase = Phase::GivenUp(pid),
+            Phase::Stopping => {}
+            Phase::HandingOver | Phase::HandedOver => return false,
         }
-        can
+        true
+    }
+
+    fn begin_upgrade(&self) -> Result<(), String> {
+        let mut phase = self.phase();
+        if *phase == Phase::Stopping {
+            return Err("this process was told to stop".to_owned());
+        }
+        // Whoever was given up is gone.
+        if matches!(*phase, Phase::GivenUp(_)) {
+            *phase = Phase::Serving;
+        }
+        Ok(())
     }
 
     /// Lets a process that is ready go on.
@@ -189,6 +226,7 @@ impl Office {
             let mut phase = self.phase();
             match *phase {
                 Phase::Serving => {}
+                Phase::Stopping => return Err("this process was told to stop".to_owned()),
                 Phase::GivenUp(slow) if slow != pid => {}
                 Phase::GivenUp(_) => return Err("it took too long".to_owned()),
                 Phase::HandingOver | Phase::HandedOver => {
@@ -208,6 +246,9 @@ impl Office {
             Err(error) => Err(format!("it went away: {error}")),
         };
         *self.phase() = if confirmed.is_ok() { Phase::HandedOver } else { Phase::Serving };
+        if confirmed.is_err() {
+            self.reopen.notify_one();
+        }
         confirmed?;
         notify::main_pid(pid);
         self.successor.send_replace(Some(pid));
@@ -237,7 +278,7 @@ impl Control {
     }
 
     /// Answers whoever connects, until dropped.
-    pub async fn serve(self, office: Arc<Office>) {
+    pub async fn serve(mut self, office: Arc<Office>) {
         let mut conversations = JoinSet::new();
         loop {
             tokio::select! {
@@ -254,6 +295,10 @@ impl Control {
                     }
                 }
                 Some(_ended) = conversations.join_next() => {}
+                () = office.reopen.notified() => match Self::open(&office.path) {
+                    Ok(again) => self = again,
+                    Err(error) => error!("{}: {error}", office.path.display()),
+                },
             }
         }
     }
@@ -286,14 +331,22 @@ async fn offer(mut stream: UnixStream, office: &Office) {
         let _gone = say(&mut stream, &refuse("another process is taking over")).await;
         return;
     };
-    if office.successor.borrow().is_some() {
-        let _gone = say(&mut stream, &refuse("another process has taken over")).await;
+    if office.successor.borrow().is_some() || *office.stopping.borrow() {
+        let _gone = say(&mut stream, &refuse("this process ends")).await;
         return;
     }
     if let Err(error) = send_sockets(&mut stream, &office.sockets).await {
         return warn!("hand-over: the sockets cannot be sent: {error}");
     }
-    let why = match timeout(office.deadline, hear(&mut stream)).await {
+    let mut stopping = office.stopping.subscribe();
+    let heard = tokio::select! {
+        heard = timeout(office.deadline, hear(&mut stream)) => heard,
+        true = async { stopping.wait_for(|stopping| *stopping).await.is_ok() } => {
+            let _gone = say(&mut stream, &refuse("this process was told to stop")).await;
+            return;
+        }
+    };
+    let why = match heard {
         Ok(Ok(Message::Ready { pid })) => match office.hand_over(&mut stream, pid).await {
             Ok(()) => {
                 info!("hand-over: process {pid} takes over");

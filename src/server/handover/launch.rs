@@ -21,8 +21,12 @@ impl Launch {
     /// To be called before anything changes the working directory or replaces the binary: asked
     /// later, Linux would tell of a deleted file.
     pub fn note() -> io::Result<Self> {
+        // By the path it was called by: a switched symlink leads to the new binary.
+        let called = std::env::args_os().next().map(PathBuf::from);
+        let called = called.filter(|path| path.components().count() > 1);
+        let binary = called.map_or_else(std::env::current_exe, std::path::absolute)?;
         Ok(Self {
-            binary: std::env::current_exe()?,
+            binary,
             arguments: std::env::args_os().skip(1).collect(),
             folder: std::env::current_dir().ok(),
         })

@@ -53,13 +53,15 @@ pub fn predecessor_path() -> Option<PathBuf> {
 /// Makes the folder of the control socket, for its owner alone, unless it is there. Nobody else may
 /// be able to put a socket in its place.
 pub fn prepare_folder(socket: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
     let folder = socket.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     if !folder.exists() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    if std::fs::metadata(folder)?.permissions().mode() & 0o022 != 0 {
+    let found = std::fs::metadata(folder)?;
+    let own = nix::unistd::geteuid().as_raw();
+    if found.mode() & 0o022 != 0 || ![0, own].contains(&found.uid()) {
         let message =
             format!("others may write to {}: use a folder of mode 0700", folder.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));

@@ -30,6 +30,9 @@ impl Predecessor {
     /// Connects to a running server, and receives the sockets it listens on.
     pub fn greet(path: &Path) -> io::Result<(Self, Vec<(String, RawFd)>)> {
         let mut stream = UnixStream::connect(path)?;
+        if !is_ours(&stream)? {
+            return Err(io::Error::new(ErrorKind::PermissionDenied, "it is somebody else's"));
+        }
         stream.set_read_timeout(Some(ANSWER))?;
         stream.set_write_timeout(Some(ANSWER))?;
         stream.write_all(&message::line(&Message::Sockets)?)?;
@@ -86,15 +89,25 @@ impl Following {
         timeout(ANSWER, self.stream.write_all(&serving)).await?
     }
 
-    /// Passes on what the old process tells of its connections, until it has ended.
-    pub async fn follow(mut self, mut note: impl FnMut(Connections)) {
+    /// Passes on what the old process tells of its connections, until it has ended. An error: it
+    /// serves on, because this one was late.
+    pub async fn follow(mut self, mut note: impl FnMut(Connections)) -> Result<(), String> {
         while let Ok(message) = hear(&mut self.stream).await {
-            if let Message::Open { overall, by_address } = message {
-                note((overall, by_address));
+            match message {
+                Message::Open { overall, by_address } => note((overall, by_address)),
+                Message::Failed { why } => return Err(why),
+                _ => {}
             }
         }
         note(Connections::default());
+        Ok(())
     }
+}
+
+/// Whether the server at the other end runs as this process's user, or as root.
+fn is_ours(stream: &UnixStream) -> io::Result<bool> {
+    let peer = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerCredentials)?;
+    Ok(peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw())
 }
 
 async fn hear(stream: &mut BufReader<tokio::net::UnixStream>) -> io::Result<Message> {
