@@ -165,12 +165,15 @@ async fn a_provider_that_does_not_change_keeps_what_is_known_of_it() {
     }
     assert_eq!(gateway.health_of(&bad).await, "ejected");
     let before = bad.count();
+    // A request is counted off after its last byte is out.
+    let idle = async || (in_flight(&gateway, &good).await == 0).then_some(());
+    eventually("the last one is counted off", idle).await;
     let gate = Gate::closed();
     let held = Answer::chat("late").after(&gate);
     good.behave(move |_| held.clone());
+    let next = good.count();
     let mut waiting = gateway.client().post(CHAT, chat_body("hi").to_string()).begin().await;
-    eventually("one under way", async || (in_flight(&gateway, &good).await == 1).then_some(()))
-        .await;
+    good.wait_for(next).await;
     good.behave(|_| Answer::chat("well"));
 
     for change in [

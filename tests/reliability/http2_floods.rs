@@ -43,7 +43,7 @@ async fn withstands(flood: Flood) {
         sum(|tally| tally.put_up_with),
     );
     assert!(sum(|tally| tally.ended) > 0, "nothing was ended: {tallies:?}");
-    sheet.at_most(
+    sheet.measured_at_most(
         &format!(
             "{flood:?}: others' p99 ({:.1} ms), times the quiet one ({:.1} ms)",
             milliseconds(beside),
@@ -53,7 +53,7 @@ async fn withstands(flood: Flood) {
         beside.as_secs_f64() / before.as_secs_f64(),
     );
     sheet.none(&format!("{flood:?}: others' failed requests"), failures(&samples));
-    sheet.at_most(&format!("{flood:?}: memory, MiB"), 32.0, memory.grown());
+    sheet.measured_at_most(&format!("{flood:?}: memory, MiB"), 32.0, memory.grown());
     gateway.counts("forebay_active_requests", 0).await;
     sheet.hold();
 }
@@ -115,6 +115,6 @@ async fn beside_h2load_a_normal_client_is_served() {
         count(during.len()),
     );
     sheet.none("a normal client's failures", failures(&samples));
-    sheet.at_most("memory for 5,000 streams at once, MiB", 256.0, memory.grown());
+    sheet.measured_at_most("memory for 5,000 streams at once, MiB", 256.0, memory.grown());
     sheet.hold();
 }

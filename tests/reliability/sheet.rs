@@ -7,6 +7,9 @@ use std::time::Duration;
 /// Where the rows are gathered; `tools/reliability` makes a table of them.
 const TABLE: &str = "FOREBAY_RELIABILITY_TABLE";
 
+/// `report`: figures that depend on the machine are told, and fail nothing.
+const MEASURED: &str = "FOREBAY_RELIABILITY_MEASURED";
+
 /// Notes every figure, met or not, and fails the test at its end when one was missed.
 pub struct Sheet {
     test: &'static str,
@@ -21,6 +24,16 @@ impl Sheet {
 
     pub fn at_most(&mut self, figure: &str, bound: f64, measured: f64) {
         self.note(&format!("{figure}: at most {}", short(bound)), measured, measured <= bound);
+    }
+
+    /// A time or an amount of memory, which depends on the machine and on who else is at work there:
+    /// where that is said, it is told and fails nothing.
+    pub fn measured_at_most(&mut self, figure: &str, bound: f64, measured: f64) {
+        let missed = self.missed.len();
+        self.at_most(figure, bound, measured);
+        if std::env::var(MEASURED).is_ok_and(|said| said == "report") {
+            self.missed.truncate(missed);
+        }
     }
 
     pub fn at_least(&mut self, figure: &str, bound: f64, measured: f64) {

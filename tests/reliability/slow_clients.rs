@@ -52,7 +52,7 @@ async fn slow_clients_are_cut_and_starve_nobody() {
     let before = p99(&samples, &[quiet, quiet_again]);
     let beside = p99(&samples, &[loaded]);
     let ratio = beside.as_secs_f64() / before.as_secs_f64();
-    sheet.at_most(
+    sheet.measured_at_most(
         &format!(
             "normal clients' p99 beside them ({:.1} ms), times the quiet one ({:.1} ms)",
             milliseconds(beside),
@@ -62,7 +62,7 @@ async fn slow_clients_are_cut_and_starve_nobody() {
         ratio,
     );
     sheet.none("failed requests of normal clients", failures(&samples));
-    sheet.at_most("memory for 1,500 connections, MiB", 64.0, memory.grown());
+    sheet.measured_at_most("memory for 1,500 connections, MiB", 64.0, memory.grown());
     sheet.hold();
 }
 

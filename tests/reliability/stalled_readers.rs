@@ -39,7 +39,7 @@ async fn book(mut sheet: Sheet, model: &Model, gateway: &Gateway, memory: &Memor
         4.0,
         waited.as_secs_f64(),
     );
-    sheet.at_most("memory for 100 readers, MiB", 64.0, memory.grown());
+    sheet.measured_at_most("memory for 100 readers, MiB", 64.0, memory.grown());
     sheet.none("upstream requests left under way", model.answering() as u64);
     let in_flight = health["providers"][0]["replicas"][0]["in_flight"].as_u64().unwrap();
     sheet.none("requests in flight by the gateway's count", in_flight);
