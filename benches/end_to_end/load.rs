@@ -36,6 +36,8 @@ pub struct Connection {
     stream: TcpStream,
     received: BytesMut,
     reads: usize,
+    /// The last answer said that there is no other.
+    last: bool,
 }
 
 /// How the end of a body is found.
@@ -99,14 +101,18 @@ async fn ask(
             expected.len()
         )));
     }
-    Ok(connection)
+    if !connection.last {
+        return Ok(connection);
+    }
+    let next = Connection::open(address).await?;
+    Ok(Connection { reads: connection.reads, ..next })
 }
 
 impl Connection {
     pub async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, received: BytesMut::with_capacity(64 << 10), reads: 0 })
+        Ok(Self { stream, received: BytesMut::with_capacity(64 << 10), reads: 0, last: false })
     }
 
     /// Sends a request and gives the body of its answer, which has to be a good one.
@@ -147,6 +153,10 @@ impl Connection {
             return Err(io::Error::other(head.into_owned()));
         }
         let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+        let is_close = |(name, value): (&str, &str)| {
+            name.eq_ignore_ascii_case("connection") && value.trim().eq_ignore_ascii_case("close")
+        };
+        self.last = fields.clone().any(is_close);
         let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
         let length = length.map(|(_, value)| value.trim().parse().map_err(io::Error::other));
         length.map_or(Ok(Framing::Chunked), |length| length.map(Framing::Length))

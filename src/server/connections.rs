@@ -78,7 +78,8 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Bounded<A> {
         };
         let _ticket = taken.or_else(take)?;
         let head = config.timeouts.request_header;
-        let allowed = Allowed { stall: config.timeouts.client_write, head: config.limits.headers };
+        let stall = config.timeouts.client_write;
+        let allowed = Allowed { stall, head: config.limits.headers, arrival: head };
         drop(snapshot);
         let connection = Arc::new(Connection::new(head));
         let mut session = Guarded::new(session, Arc::clone(&connection), allowed);

@@ -41,6 +41,8 @@ pub struct Allowed {
     pub stall: Duration,
     /// Bytes of a request's head.
     pub head: u64,
+    /// How long a head may take from its first byte on.
+    pub arrival: Duration,
 }
 
 /// See the module's documentation.
@@ -130,6 +132,9 @@ impl Guarded {
         }
         if !self.connection.awaits_head.load(Relaxed) {
             return Ok(());
+        }
+        if self.head == 0 && read > 0 {
+            self.connection.wait(self.allowed.arrival);
         }
         self.head = self.head.saturating_add(read as u64);
         let most = self.allowed.head.saturating_mul(NO_ANSWER).saturating_add(READ_AHEAD);
@@ -292,7 +297,8 @@ mod tests {
     use super::*;
 
     fn guarded(io: impl pingora::protocols::IO + 'static, head: u64) -> Guarded {
-        let allowed = Allowed { stall: Duration::from_mins(1), head };
+        let allowed =
+            Allowed { stall: Duration::from_mins(1), head, arrival: Duration::from_mins(1) };
         Guarded::new(Box::new(io), Arc::new(Connection::new(Duration::from_mins(1))), allowed)
     }
 

@@ -96,9 +96,8 @@ pub async fn within<T>(
         let now = Instant::now();
         match connection.due() {
             Some(due) if due <= now => return None,
-            Some(due) => look.as_mut().reset(due),
-            // Whatever is waited for next is not due before that.
-            None => look.set(sleep(allowed)),
+            // Whatever is waited for from now on is not due before that.
+            due => look.as_mut().reset(due.map_or(now + allowed, |due| due.min(now + allowed))),
         }
     }
 }

@@ -87,10 +87,24 @@ async fn a_body_that_arrives_slowly_but_steadily_is_served() {
 
 #[tokio::test]
 async fn a_head_that_trickles_in_is_given_up() {
+    trickle(false).await;
+}
+
+/// A connection may be idle for long; its next head may not.
+#[tokio::test]
+async fn a_later_head_that_trickles_in_is_given_up_as_soon() {
+    trickle(true).await;
+}
+
+async fn trickle(used: bool) {
     let upstream = upstream::chat("hello").await;
     let yaml = front("timeouts: { request_header: 400ms }");
     let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
     let mut connection = gateway.client().connect().await;
+    if used {
+        let request = gateway.client().post(CHAT, chat_body("hi").to_string());
+        assert_eq!(request.over(&mut connection).await.said(), "hello");
+    }
     let begun = Instant::now();
     connection.send("GET /health HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
     // A letter now and then, each of them in time.
