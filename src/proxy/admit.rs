@@ -28,8 +28,6 @@ use crate::telemetry::Metrics;
 const FORM_HEAD: usize = 64 << 10;
 /// What the content type of a form begins with.
 const FORM: &[u8] = b"multipart/";
-/// Read at once, a body this large gets its memory in one piece.
-const TRUSTED_LENGTH: u64 = 1 << 20;
 
 /// Where admission leads.
 pub enum Admitted {
@@ -351,7 +349,9 @@ async fn read_whole(
     if length == Some(first.len() as u64) {
         return Ok(share.keep(first));
     }
-    let expected = length.unwrap_or(0).min(TRUSTED_LENGTH).max(first.len() as u64);
+    // All at once: growing takes up to three times the body. What was declared is within the budget
+    // and the limit, and memory that is not written to is not resident.
+    let expected = length.unwrap_or(0).max(first.len() as u64);
     let mut whole = BytesMut::with_capacity(usize::try_from(expected).unwrap_or(0));
     whole.extend_from_slice(&first);
     while whole.len() as u64 <= limit {
@@ -359,12 +359,6 @@ async fn read_whole(
             return Ok(share.keep(whole.freeze()));
         };
         share.take(chunk.len())?;
-        if whole.capacity() - whole.len() < chunk.len() {
-            // A sender who has kept to its word so far gets room for the rest at once: to grow by
-            // doubling would take three times the body.
-            let rest = length.unwrap_or(0).saturating_sub(whole.len() as u64);
-            whole.reserve(usize::try_from(rest).unwrap_or(0).max(chunk.len()));
-        }
         whole.extend_from_slice(&chunk);
     }
     Err(Refusal::too_large(limit))

@@ -13,12 +13,8 @@ pub const SHUTTING_DOWN: ErrorType = ErrorType::Custom("ShuttingDown");
 pub struct Cut(Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>);
 
 impl Cut {
-    pub fn new(mut told: watch::Receiver<bool>) -> Self {
-        Self(Some(Box::pin(async move {
-            if told.wait_for(|told| *told).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        })))
+    pub fn new(told: watch::Receiver<bool>) -> Self {
+        Self(Some(Box::pin(until_told(told))))
     }
 
     /// For what the gateway waits for.
@@ -36,5 +32,12 @@ impl Cut {
             _ => Poll::Pending,
         })
         .await;
+    }
+}
+
+/// Resolves when it turns true; never, when nobody is left to tell it.
+pub async fn until_told(mut told: watch::Receiver<bool>) {
+    if told.wait_for(|told| *told).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

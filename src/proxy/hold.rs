@@ -19,7 +19,7 @@ use pingora::{Error, ErrorType, Result};
 use super::body::{Live, Outgoing, Part};
 use super::clock::{Clock, Due, Patience};
 use super::cut::{Cut, SHUTTING_DOWN};
-use super::stand_in::left_to_the_real_session;
+use super::stand_in::{flush, left_to_the_real_session};
 
 /// The content type of server-sent events.
 pub const EVENT_STREAM: &str = "text/event-stream";
@@ -239,7 +239,7 @@ impl HeldSession {
                 self.real.send_downstream_proxy_task(HttpTask::Header(head, false));
             }
             self.real.send_downstream_proxy_task(HttpTask::Body(Some(HEARTBEAT), false));
-            return self.flush().await;
+            return flush(&mut self.real).await;
         }
         // HTTP/2: so small a frame is written whole, or not at all when the window is closed.
         if let Some(head) = head {
@@ -262,14 +262,6 @@ impl HeldSession {
         })
     }
 
-    /// Finishes a heartbeat that was interrupted.
-    async fn flush(&mut self) -> Result<()> {
-        if self.real.has_pending_downstream_proxy_tasks() {
-            self.real.write_downstream_proxy_tasks().await?;
-        }
-        Ok(())
-    }
-
     /// Writes what has waited, and everything from now on as it comes.
     async fn commit(&mut self) -> Result<bool> {
         let mut tasks = std::mem::take(&mut self.waiting);
@@ -283,7 +275,7 @@ impl HeldSession {
     }
 
     async fn write(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        self.flush().await?;
+        flush(&mut self.real).await?;
         for task in &tasks {
             if let HttpTask::Body(Some(bytes), _) = task {
                 keep_tail(&mut self.tail, bytes);
@@ -427,21 +419,21 @@ impl CustomSession for HeldSession {
     }
 
     async fn write_response_header(&mut self, head: Box<ResponseHeader>, _end: bool) -> Result<()> {
-        self.flush().await?;
+        flush(&mut self.real).await?;
         self.begin_answer();
         self.note(|progress| progress.committed = true);
         self.real.write_response_header(head).await
     }
 
     async fn write_response_header_ref(&mut self, head: &ResponseHeader, _end: bool) -> Result<()> {
-        self.flush().await?;
+        flush(&mut self.real).await?;
         self.begin_answer();
         self.note(|progress| progress.committed = true);
         self.real.write_response_header_ref(head).await
     }
 
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.flush().await?;
+        flush(&mut self.real).await?;
         self.real.write_response_body(data, end).await
     }
 
@@ -450,7 +442,7 @@ impl CustomSession for HeldSession {
     }
 
     async fn finish(&mut self) -> Result<()> {
-        self.flush().await?;
+        flush(&mut self.real).await?;
         self.real.finish_body().await
     }
 

@@ -41,6 +41,7 @@ use tokio::sync::watch;
 use self::admit::Admitted;
 use self::contain::{contain, contained};
 pub use self::context::Context;
+pub use self::cut::until_told;
 pub use self::edge::{CONNECTION, Connection};
 use self::refusal::Refusal;
 pub use self::rescue::answer_unread;

@@ -102,3 +102,11 @@ pub(super) use left_to_the_real_session;
 /// Custom messages as they come.
 pub type Messages =
     Box<dyn futures::Stream<Item = pingora::Result<bytes::Bytes>> + Unpin + Send + Sync + 'static>;
+
+/// Finishes what was queued for the client and whose writing was interrupted.
+pub async fn flush(real: &mut pingora::protocols::http::ServerSession) -> pingora::Result<()> {
+    if real.has_pending_downstream_proxy_tasks() {
+        real.write_downstream_proxy_tasks().await?;
+    }
+    Ok(())
+}

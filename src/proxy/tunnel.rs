@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::clock::{Clock, Patience};
 use super::cut::{Cut, SHUTTING_DOWN};
 use super::hold::{self, Hold, SILENT_UPSTREAM};
-use super::stand_in::left_to_the_real_session;
+use super::stand_in::{flush, left_to_the_real_session};
 use crate::protocol::framing::websocket::{Frames, GOING_AWAY, Place, close};
 
 /// How long a tunnel may be silent, both ways. No provider's session lasts longer.
@@ -153,7 +153,7 @@ impl Tunnel {
     async fn hear_out(&mut self) -> Option<Bytes> {
         let End::Told { until, upstream } = self.end else { return None };
         let answer = async {
-            self.flush().await?;
+            flush(&mut self.real).await?;
             while !self.to_upstream.is_closed() {
                 let Some(bytes) = self.real.read_request_body().await? else { break };
                 self.to_upstream.read_all(&bytes);
@@ -163,14 +163,6 @@ impl Tunnel {
         let _answered = timeout_at(until, answer).await;
         self.end = End::Over;
         upstream.map(|why| close(GOING_AWAY, why, Some(rand::random())))
-    }
-
-    /// Finishes a close frame whose writing was interrupted.
-    async fn flush(&mut self) -> Result<()> {
-        if self.real.has_pending_downstream_proxy_tasks() {
-            self.real.write_downstream_proxy_tasks().await?;
-        }
-        Ok(())
     }
 
     /// What of `tasks` the client gets: all, or what comes before the end.
@@ -314,7 +306,7 @@ impl CustomSession for Tunnel {
         let ended = self.real.response_duplex_vec(passed).await?;
         if !ended && self.may_tell() {
             self.tell();
-            self.flush().await?;
+            flush(&mut self.real).await?;
         }
         Ok(ended)
     }
@@ -342,7 +334,7 @@ impl CustomSession for Tunnel {
     }
 
     async fn finish(&mut self) -> Result<()> {
-        self.flush().await?;
+        flush(&mut self.real).await?;
         self.real.finish_body().await
     }
 

@@ -18,7 +18,7 @@ use super::guarded::{Allowed, Guarded};
 use super::handover::Connections;
 use super::{handshake, heads};
 use crate::config::Limits;
-use crate::proxy::Connection;
+use crate::proxy::{Connection, until_told};
 use crate::snapshot::Snapshot;
 
 /// What was accepted last has a task by then, and the task has counted it.
@@ -83,12 +83,11 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Bounded<A> {
         drop(snapshot);
         let connection = Arc::new(Connection::new(head));
         let mut session = Guarded::new(session, Arc::clone(&connection), allowed);
-        let mut close_idle = self.close_idle.clone();
         let serve = async {
             tokio::select! {
                 biased;
                 whole = session.head() => whole.ok().filter(|whole| *whole)?,
-                true = async { close_idle.wait_for(|close| *close).await.is_ok() } => return None,
+                () = until_told(self.close_idle.clone()) => return None,
             };
             self.app.process_new(Box::new(session), shutdown).await
         };

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connections::Open;
-use super::signals::{Ear, Kind};
+use super::ear::{Ear, Kind};
 use super::succession::Succession;
+use crate::proxy::until_told;
 use crate::snapshot::Snapshot;
 
 /// How often what is under way is counted.
@@ -52,17 +53,17 @@ pub struct Drain {
 
 #[async_trait]
 impl BackgroundService for Drain {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    async fn start(&self, shutdown: ShutdownWatch) {
         // Listening from the start: a signal that comes while the shutdown is told must count.
         let mut terminate = Ear::new(Kind::Terminate);
         let asked = tokio::select! {
             () = terminate.hear() => true,
-            () = until_told(&mut shutdown) => false,
+            () = until_told(shutdown.clone()) => false,
         };
         if asked {
             // It may have come before pingora's own ears were there.
             self.stop.send_replace(true);
-            until_told(&mut shutdown).await;
+            until_told(shutdown).await;
         }
         let mut interrupt = Ear::new(Kind::Interrupt);
         self.ready.store(false, Relaxed);
@@ -145,12 +146,5 @@ impl Drain {
         while !done() {
             look.tick().await;
         }
-    }
-}
-
-/// Resolves when the shutdown is told; never, when nobody is left to tell it.
-async fn until_told(shutdown: &mut ShutdownWatch) {
-    if shutdown.wait_for(|told| *told).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }

@@ -10,8 +10,8 @@ use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::BackgroundService;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::ear::{Ear, Kind};
 use super::reload::Reloader;
-use super::signals::{Ear, Kind};
 use super::stamp::Stamp;
 use super::tireless::tireless;
 

@@ -5,6 +5,7 @@ mod background;
 mod certificates;
 mod connections;
 mod drain;
+mod ear;
 mod frames;
 mod guarded;
 mod handover;
@@ -126,7 +127,7 @@ fn assemble(
 /// Serves until told to stop; returns only when it cannot start.
 pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
     fail::fail_point!("server::start");
-    signals::survive_early_ones();
+    ear::survive_early_ones();
     let Given { mut config, origin, file } = given;
     let folder = std::env::current_dir().unwrap_or_default();
     config.anchor(&folder);

@@ -9,28 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use log::{error, info};
+use log::info;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::ear::{Ear, Kind};
 use super::notify;
 use super::succession::Succession;
+use crate::proxy::until_told;
 use crate::snapshot::Snapshot;
-
-/// The signals that are listened for here.
-#[derive(Clone, Copy, Debug)]
-pub enum Kind {
-    Terminate,
-    Interrupt,
-    Quit,
-    Upgrade,
-    HangUp,
-}
-
-/// Listens for one signal.
-pub struct Ear(Option<Signal>);
 
 /// Tells pingora when to shut down.
 pub struct Signals {
@@ -46,12 +34,11 @@ impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
         let mut terminate = Ear::new(Kind::Terminate);
         let mut interrupt = Ear::new(Kind::Interrupt);
-        let mut asked = self.asked.clone();
         tokio::select! {
             biased;
             () = interrupt.hear() => return ShutdownSignal::FastShutdown,
             () = terminate.hear() => {}
-            Ok(_) = asked.wait_for(|asked| *asked) => {}
+            () = until_told(self.asked.clone()) => {}
             () = self.succession.succeeded() => return ShutdownSignal::GracefulTerminate,
             () = answer_announcements() => {}
         }
@@ -72,47 +59,10 @@ impl Signals {
     }
 }
 
-/// These signals end a process that has never listened for them, and this one listens only once its
-/// services run.
-pub fn survive_early_ones() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
-    if let Ok(runtime) = runtime {
-        let _entered = runtime.enter();
-        let _heard = [Kind::HangUp, Kind::Quit, Kind::Upgrade].map(Ear::new);
-    }
-}
-
 async fn answer_announcements() {
     let mut announced = Ear::new(Kind::Quit);
     loop {
         announced.hear().await;
         info!("SIGQUIT: this process serves until another has taken over (`forebay run -u`)");
-    }
-}
-
-impl Ear {
-    /// Listens from now on.
-    pub fn new(kind: Kind) -> Self {
-        let signal_kind = match kind {
-            Kind::Terminate => SignalKind::terminate(),
-            Kind::Interrupt => SignalKind::interrupt(),
-            Kind::Quit => SignalKind::quit(),
-            Kind::Upgrade => SignalKind::user_defined2(),
-            Kind::HangUp => SignalKind::hangup(),
-        };
-        let signal = signal(signal_kind);
-        Self(signal.inspect_err(|error| error!("{kind:?} signals are not heard: {error}")).ok())
-    }
-
-    /// Resolves when the signal has come since this was asked last; never, when the system does not
-    /// let us listen.
-    pub async fn hear(&mut self) {
-        let heard = match &mut self.0 {
-            Some(signal) => signal.recv().await,
-            None => None,
-        };
-        if heard.is_none() {
-            std::future::pending::<()>().await;
-        }
     }
 }

@@ -21,9 +21,9 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::connections::Open;
+use super::ear::{Ear, Kind};
 use super::handover::{Control, Following, Office, Predecessor};
 use super::notify;
-use super::signals::{Ear, Kind};
 
 /// How long the gateway may take to answer itself.
 const SELF_REQUEST: Duration = Duration::from_secs(5);
@@ -55,16 +55,14 @@ impl Succession {
     /// Resolves when another process has taken over.
     pub async fn succeeded(&self) {
         if let Some(office) = &self.office {
-            let mut successor = office.successor.subscribe();
-            if successor.wait_for(Option::is_some).await.is_ok() {
-                return;
-            }
+            office.succeeded().await;
+        } else {
+            std::future::pending::<()>().await;
         }
-        std::future::pending::<()>().await;
     }
 
     pub fn has_successor(&self) -> bool {
-        self.office.as_ref().is_some_and(|office| office.successor.borrow().is_some())
+        self.office.as_ref().is_some_and(|office| office.successor().is_some())
     }
 
     /// Whether nobody needs this process any more. A predecessor's connections are counted through

@@ -112,6 +112,19 @@ fn events(text: &str) -> Vec<&str> {
     whole.split("\n\n").filter(|event| !event.starts_with(':')).collect()
 }
 
+/// Each of these streams, one of a dialect, ends with one more event that tells of the stop.
+async fn are_told(gateway: &mut Gateway, streams: Vec<Incoming>) {
+    gateway.signal("TERM");
+    for (stream, dialect) in streams.into_iter().zip(dialects()) {
+        let reply = stream.rest().await;
+        assert!(reply.whole, "a bare cut: {reply:?}");
+        let text = reply.text();
+        let [last] = events(&text)[..] else { panic!("{reply:?}") };
+        dialect.is_told(last);
+    }
+    assert_eq!(gateway.ended().await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_stream_that_has_begun_is_told() {
     let (upstream, _cues) = beginning().await;
@@ -122,15 +135,7 @@ async fn a_stream_that_has_begun_is_told() {
         assert_eq!(stream.data().await.unwrap(), dialect.begins.trim_end());
         streams.push(stream);
     }
-    gateway.signal("TERM");
-    for (stream, dialect) in streams.into_iter().zip(dialects()) {
-        let reply = stream.rest().await;
-        assert!(reply.whole, "a bare cut: {reply:?}");
-        let text = reply.text();
-        let [last] = events(&text)[..] else { panic!("{reply:?}") };
-        dialect.is_told(last);
-    }
-    assert_eq!(gateway.ended().await.code(), Some(0));
+    are_told(&mut gateway, streams).await;
 }
 
 #[tokio::test]
@@ -144,15 +149,7 @@ async fn a_stream_of_heartbeats_is_told() {
         assert!(stream.event().await.unwrap().starts_with(':'));
         streams.push(stream);
     }
-    gateway.signal("TERM");
-    for (stream, dialect) in streams.into_iter().zip(dialects()) {
-        let reply = stream.rest().await;
-        assert!(reply.whole, "a bare cut: {reply:?}");
-        let text = reply.text();
-        let [last] = events(&text)[..] else { panic!("{reply:?}") };
-        dialect.is_told(last);
-    }
-    assert_eq!(gateway.ended().await.code(), Some(0));
+    are_told(&mut gateway, streams).await;
     assert_eq!(upstream.count(), 4, "tried again for nobody");
 }
 

@@ -8,27 +8,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::support::client::CHAT;
+use crate::support::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, frame,
+};
 use crate::tool::step_back;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An attacker that was shut out comes back after this.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Frames in one write.
 const BATCH: u32 = 32;
 /// How long one connection is kept at it: nobody stops it who has not by then.
 const LONG: Duration = Duration::from_secs(2);
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 /// What a connection is flooded with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,12 +206,4 @@ fn request(stream: u32, flags: u8) -> Vec<u8> {
         block.extend(value.as_bytes());
     }
     frame(HEADERS, flags, stream, &block)
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let mut frame = vec![length[1], length[2], length[3], kind, flags];
-    frame.extend(stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
 }

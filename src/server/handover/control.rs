@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use log::{error, info, warn};
@@ -30,22 +30,23 @@ const HAND_OVER: Duration = Duration::from_secs(3 * MANNERS.as_secs());
 /// How often a successor is told of the connections that are left.
 const REPORT: Duration = Duration::from_millis(250);
 
+/// Why nobody takes over from a process that ends.
+const STOPPED: &str = "this process was told to stop";
+
 /// The connections a process has: overall and by address.
 pub type Connections = (usize, HashMap<IpAddr, usize>);
 
 /// What a running server knows of being replaced.
 pub struct Office {
-    pub launch: Launch,
+    launch: Launch,
     /// Where the control socket is.
     pub path: PathBuf,
     /// What is listened on, by address.
-    pub sockets: Vec<(String, RawFd)>,
+    sockets: Vec<(String, RawFd)>,
     /// How long a new process may take until it serves.
-    pub deadline: Duration,
-    pub connections: Box<dyn Fn() -> Connections + Send + Sync>,
-    /// The process that has taken over.
-    pub successor: watch::Sender<Option<u32>>,
-    phase: Mutex<Phase>,
+    deadline: Duration,
+    connections: Box<dyn Fn() -> Connections + Send + Sync>,
+    phase: watch::Sender<Phase>,
     /// One upgrade at a time.
     turn: tokio::sync::Mutex<()>,
     offer: tokio::sync::Mutex<()>,
@@ -53,8 +54,6 @@ pub struct Office {
     owed: AtomicUsize,
     /// The process that was started to take over, and has.
     started: Mutex<Option<Child>>,
-    /// Turns true when this process is told to end.
-    stopping: watch::Sender<bool>,
     /// The control socket is to be opened anew: a process that failed has put its own there.
     reopen: Notify,
 }
@@ -67,7 +66,8 @@ enum Phase {
     /// This process took too long: it may not have the sockets any more.
     GivenUp(u32),
     HandingOver,
-    HandedOver,
+    /// This process has taken over.
+    HandedOver(u32),
 }
 
 /// The control socket.
@@ -94,31 +94,52 @@ impl Office {
             sockets,
             deadline,
             connections,
-            successor: watch::Sender::new(None),
-            phase: Mutex::new(Phase::Serving),
+            phase: watch::Sender::new(Phase::Serving),
             turn: tokio::sync::Mutex::default(),
             offer: tokio::sync::Mutex::default(),
             owed: AtomicUsize::new(0),
             started: Mutex::new(None),
-            stopping: watch::Sender::new(false),
             reopen: Notify::new(),
         }
     }
 
     /// From here on nobody is let in this process's place: its sockets will be closed.
     pub fn stop(&self) {
-        let mut phase = self.phase();
-        if matches!(*phase, Phase::Serving | Phase::GivenUp(_)) {
-            *phase = Phase::Stopping;
-            self.stopping.send_replace(true);
+        self.phase.send_if_modified(|phase| {
+            let stops = matches!(*phase, Phase::Serving | Phase::GivenUp(_));
+            if stops {
+                *phase = Phase::Stopping;
+            }
+            stops
+        });
+    }
+
+    /// The process that has taken over.
+    pub fn successor(&self) -> Option<u32> {
+        match *self.phase.borrow() {
+            Phase::HandedOver(pid) => Some(pid),
+            _ => None,
         }
+    }
+
+    /// Resolves when another process has taken over.
+    pub async fn succeeded(&self) {
+        self.reached(|phase| matches!(phase, Phase::HandedOver(_))).await;
+    }
+
+    async fn stopping(&self) {
+        self.reached(|phase| *phase == Phase::Stopping).await;
+    }
+
+    async fn reached(&self, is_it: impl FnMut(&Phase) -> bool) {
+        // It is told for as long as there is an office.
+        let _phase = self.phase.subscribe().wait_for(is_it).await.is_ok();
     }
 
     /// Resolves when the process that has taken over has failed: it is this one's child, and
     /// nobody else hears of its end. Never, otherwise.
     pub async fn successor_failed(&self) {
-        let mut successor = self.successor.subscribe();
-        let _serves = successor.wait_for(Option::is_some).await.is_ok();
+        self.succeeded().await;
         let mut look = tokio::time::interval(REPORT);
         let started = || self.started.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut child = loop {
@@ -155,33 +176,25 @@ impl Office {
         let Ok(_turn) = self.turn.try_lock() else {
             return Err("another upgrade is under way".to_owned());
         };
-        if let Some(pid) = *self.successor.borrow() {
-            return Err(format!("process {pid} has taken over already"));
-        }
         self.begin_upgrade()?;
         let mut child = self.launch.start(binary, &self.path)?;
         let Some(pid) = child.id() else { return Err("the new process ended at once".to_owned()) };
         info!("upgrade: started process {pid}");
-        let mut successor = self.successor.subscribe();
-        let mut stopping = self.stopping.subscribe();
         let why = tokio::select! {
             biased;
-            _serves = successor.wait_for(Option::is_some) => return Ok(self.succeeded_by(child, pid)),
+            () = self.succeeded() => return Ok(self.succeeded_by(child, pid)),
             ended = child.wait() => match ended {
                 Ok(status) => format!("the new process ended before it served ({status}): its log says why"),
                 Err(error) => format!("the new process cannot be watched: {error}"),
             },
-            true = async { stopping.wait_for(|stopping| *stopping).await.is_ok() } => {
-                "this process was told to stop".to_owned()
-            }
+            () = self.stopping() => STOPPED.to_owned(),
             () = tokio::time::sleep(self.deadline) => {
                 format!("the new process did not serve within {:?}", self.deadline)
             }
         };
         if !self.give_up(pid) {
             // It made it at the last moment.
-            let serves = timeout(HAND_OVER, successor.wait_for(Option::is_some)).await;
-            if serves.is_ok_and(|serves| serves.is_ok()) {
+            if timeout(HAND_OVER, self.succeeded()).await.is_ok() {
                 return Ok(self.succeeded_by(child, pid));
             }
         }
@@ -194,47 +207,39 @@ impl Office {
     fn succeeded_by(&self, child: Child, pid: u32) -> u32 {
         *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
         // It may be another one's child, if the one that was started is a wrapper.
-        self.successor.borrow().unwrap_or(pid)
+        self.successor().unwrap_or(pid)
     }
 
     /// Whether that process can still be kept from taking over.
     fn give_up(&self, pid: u32) -> bool {
-        let mut phase = self.phase();
-        match *phase {
-            Phase::Serving | Phase::GivenUp(_) => *phase = Phase::GivenUp(pid),
-            Phase::Stopping => {}
-            Phase::HandingOver | Phase::HandedOver => return false,
-        }
-        true
+        let given_up = self.turn_to(|phase| match phase {
+            Phase::Serving | Phase::GivenUp(_) => Ok(Phase::GivenUp(pid)),
+            Phase::Stopping => Ok(Phase::Stopping),
+            Phase::HandingOver | Phase::HandedOver(_) => Err(String::new()),
+        });
+        given_up.is_ok()
     }
 
     fn begin_upgrade(&self) -> Result<(), String> {
-        let mut phase = self.phase();
-        if *phase == Phase::Stopping {
-            return Err("this process was told to stop".to_owned());
-        }
-        // Whoever was given up is gone.
-        if matches!(*phase, Phase::GivenUp(_)) {
-            *phase = Phase::Serving;
-        }
-        Ok(())
+        self.turn_to(|phase| match phase {
+            Phase::Stopping => Err(STOPPED.to_owned()),
+            Phase::HandedOver(pid) => Err(format!("process {pid} has taken over already")),
+            // Whoever was given up is gone.
+            Phase::GivenUp(_) => Ok(Phase::Serving),
+            other => Ok(other),
+        })
     }
 
     /// Lets a process that is ready go on.
     async fn hand_over(&self, stream: &mut UnixStream, pid: u32) -> Result<(), String> {
-        {
-            let mut phase = self.phase();
-            match *phase {
-                Phase::Serving => {}
-                Phase::Stopping => return Err("this process was told to stop".to_owned()),
-                Phase::GivenUp(slow) if slow != pid => {}
-                Phase::GivenUp(_) => return Err("it took too long".to_owned()),
-                Phase::HandingOver | Phase::HandedOver => {
-                    return Err("another process has taken over".to_owned());
-                }
+        self.turn_to(|phase| match phase {
+            Phase::Stopping => Err(STOPPED.to_owned()),
+            Phase::GivenUp(slow) if slow == pid => Err("it took too long".to_owned()),
+            Phase::Serving | Phase::GivenUp(_) => Ok(Phase::HandingOver),
+            Phase::HandingOver | Phase::HandedOver(_) => {
+                Err("another process has taken over".to_owned())
             }
-            *phase = Phase::HandingOver;
-        }
+        })?;
         let gone = async {
             say(stream, &Message::Go).await?;
             // Whoever asks next must find the new process at the control socket.
@@ -245,18 +250,27 @@ impl Office {
             Ok(_) => Err("it said something else".to_owned()),
             Err(error) => Err(format!("it went away: {error}")),
         };
-        *self.phase() = if confirmed.is_ok() { Phase::HandedOver } else { Phase::Serving };
         if confirmed.is_err() {
+            self.phase.send_replace(Phase::Serving);
             self.reopen.notify_one();
+            return confirmed;
         }
-        confirmed?;
         notify::main_pid(pid);
-        self.successor.send_replace(Some(pid));
+        self.phase.send_replace(Phase::HandedOver(pid));
         Ok(())
     }
 
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Takes the next phase, if there is one from here.
+    fn turn_to(&self, next: impl FnOnce(Phase) -> Result<Phase, String>) -> Result<(), String> {
+        let mut turned = Ok(());
+        self.phase.send_if_modified(|phase| match next(*phase) {
+            Ok(next) => std::mem::replace(phase, next) != next,
+            Err(why) => {
+                turned = Err(why);
+                false
+            }
+        });
+        turned
     }
 }
 
@@ -331,18 +345,17 @@ async fn offer(mut stream: UnixStream, office: &Office) {
         let _gone = say(&mut stream, &refuse("another process is taking over")).await;
         return;
     };
-    if office.successor.borrow().is_some() || *office.stopping.borrow() {
+    if matches!(*office.phase.borrow(), Phase::HandedOver(_) | Phase::Stopping) {
         let _gone = say(&mut stream, &refuse("this process ends")).await;
         return;
     }
     if let Err(error) = send_sockets(&mut stream, &office.sockets).await {
         return warn!("hand-over: the sockets cannot be sent: {error}");
     }
-    let mut stopping = office.stopping.subscribe();
     let heard = tokio::select! {
         heard = timeout(office.deadline, hear(&mut stream)) => heard,
-        true = async { stopping.wait_for(|stopping| *stopping).await.is_ok() } => {
-            let _gone = say(&mut stream, &refuse("this process was told to stop")).await;
+        () = office.stopping() => {
+            let _gone = say(&mut stream, &refuse(STOPPED)).await;
             return;
         }
     };

@@ -1,22 +1,38 @@
 //! HTTP/2 frame by frame, for what a well-behaved client would not show.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::net::TcpSocket;
 
 use super::http1::Wire;
 use super::within;
 use std::net::SocketAddr;
 
+/// What a client says first.
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+// The types of frames (RFC 9113 §6).
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+
+// … and their flags.
 pub const ACK: u8 = 1;
 pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 
-const WINDOW_UPDATE: u8 = 8;
-const END_HEADERS: u8 = 4;
+/// A frame as it is sent.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
 
 /// A connection that has begun.
 pub struct Frames {
@@ -42,7 +58,7 @@ impl Frames {
         let stream = socket.connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let mut frames = Self { wire: Wire::new(Box::new(stream)), polite: true };
-        frames.wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        frames.wire.send(PREFACE).await.unwrap();
         // SETTINGS_INITIAL_WINDOW_SIZE
         frames.send(SETTINGS, 0, 0, b"\x00\x04\x7f\xff\xff\xff").await;
         frames.send(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
@@ -50,12 +66,7 @@ impl Frames {
     }
 
     pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let mut frame = BytesMut::new();
-        frame.put_uint(payload.len() as u64, 3);
-        frame.put_u8(kind);
-        frame.put_u8(flags);
-        frame.put_u32(stream);
-        frame.extend_from_slice(payload);
+        let frame = frame(kind, flags, stream, payload);
         within("sending a frame", self.wire.send(&frame)).await.unwrap();
     }
 
