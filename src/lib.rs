@@ -25,6 +25,8 @@ pub mod balance;
 pub mod cli;
 /// What was said: the configuration file.
 pub mod config;
+/// What was used, and what it costs.
+pub mod ledger;
 /// A stand-in LLM server.
 pub mod mock;
 /// The wire formats: bytes in, bytes out.
@@ -39,5 +41,7 @@ pub mod routing;
 pub mod server;
 /// A configuration, compiled; what every request reads.
 pub mod snapshot;
+/// Where records and counts are kept: SQLite or PostgreSQL, and Redis for what several nodes share.
+pub mod store;
 /// What operators are told.
 pub mod telemetry;

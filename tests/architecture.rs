@@ -15,8 +15,8 @@ const FLOORS: &[&[&str]] = &[
     &["server"],
     &["proxy", "admin"],
     &["snapshot"],
-    &["access"],
-    &["routing", "provider", "balance"],
+    &["access", "ledger"],
+    &["routing", "provider", "balance", "store"],
     &["protocol", "mock", "telemetry"],
     &["config"],
 ];

@@ -2,6 +2,7 @@
 
 mod credential;
 mod keyring;
+pub mod limits;
 mod owners;
 mod principal;
 
