@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::Secret;
 use super::read::Value;
-use super::{Secret, unbuilt};
 
 /// The control plane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Admin {
     pub(super) fn read(value: Value) -> Option<Self> {
         value.section(|s| {
             let listen = s.require("listen", Value::address);
-            let on_data_listener = s.read("on_data_listener", on_data_listener).unwrap_or_default();
+            let on_data_listener = s.read("on_data_listener", Value::boolean).unwrap_or_default();
             // The environment's key goes first; the file's is still read, for its mistakes.
             let key = if let Some(outside) = value.findings.overrides.admin_key.clone() {
                 s.read("key", Value::access_key);
@@ -33,13 +33,4 @@ impl Admin {
             Some(Self { listen: listen?, key: key?, on_data_listener })
         })?
     }
-}
-
-/// There is nothing yet that could be served there.
-fn on_data_listener(value: Value) -> Option<bool> {
-    let asked = value.boolean()?;
-    if asked {
-        unbuilt::warn(value);
-    }
-    Some(asked)
 }

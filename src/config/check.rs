@@ -14,6 +14,7 @@ pub(super) fn check(mut config: Config, tree: &Node, findings: &Findings) -> Con
     if let Some(prefix) = &findings.overrides.model_prefix {
         config.model_prefix = Some(prefix.clone());
     }
+    findings.overrides.change_store(&mut config.store);
     let overridden = findings.overrides.change_listen(&mut config.listen);
     let listen = tree.entry("listen").filter(|_| !overridden);
     let listen = listen.map(|entry| entry.location).unwrap_or_default();
@@ -23,12 +24,15 @@ pub(super) fn check(mut config: Config, tree: &Node, findings: &Findings) -> Con
     check_fallback(&config.models, findings);
     check_keys(&config.keys, findings);
     check_addresses(&config, listen, findings);
+    check_store(&config, tree, findings);
     // Keys that could not be read are keys all the same.
     if !has_items(tree, "keys") {
         check_door(&config, listen, findings);
     }
     config.providers.iter().for_each(|provider| warn_of_no_credential(provider, findings));
-    if !has_items(tree, "models") {
+    warn_of_ended_keys(&config.keys, findings);
+    let elsewhere = config.store.as_ref().is_some_and(|store| store.dynamic);
+    if !elsewhere && !has_items(tree, "models") {
         let problem = Problem::warning(tree.location, "there are no `models` to ask for");
         findings.report(problem.hint("name at least one, with a target"));
     }
@@ -56,6 +60,30 @@ fn check_keys(keys: &[Key], findings: &Findings) {
     }
 }
 
+/// What is kept needs a place to be kept in.
+fn check_store(config: &Config, tree: &Node, findings: &Findings) {
+    let place = |name| tree.entry(name).map(|entry| entry.value.location).unwrap_or_default();
+    // One that could not be read is there all the same.
+    let written = tree.entry("store").is_some_and(|entry| has(&entry.value, "url"));
+    let without_url = config.store.as_ref().is_some_and(|store| store.url.is_none());
+    if without_url && !written && !has(tree, "admin") {
+        let problem = Problem::error(place("store"), "`url` is missing in `store`");
+        findings.report(problem.hint("without it a file is used when there is an `admin` section"));
+    }
+    if config.may_have_keys() || has(tree, "store") || has(tree, "admin") {
+        return;
+    }
+    if config.temporary_keys.is_some() {
+        let message = "`temporary_keys` need a `store` or an `admin` section";
+        findings.error(place("temporary_keys"), message);
+    }
+    if !config.quotas.groups.is_empty() {
+        let problem =
+            Problem::warning(place("quotas"), "`quotas` are of users, and there are none");
+        findings.report(problem.hint("a `store` keeps users"));
+    }
+}
+
 fn check_addresses(config: &Config, place: Location, findings: &Findings) {
     let mut seen = HashSet::new();
     for address in config.listen.iter().map(|listen| listen.address) {
@@ -67,7 +95,8 @@ fn check_addresses(config: &Config, place: Location, findings: &Findings) {
 }
 
 fn check_door(config: &Config, place: Location, findings: &Findings) {
-    if config.open() {
+    // Keys can be made later: until then nobody is let in.
+    if config.open() || config.may_have_keys() {
         return;
     }
     let outside = config.listen.iter().find(|listen| !listen.is_loopback());
@@ -83,6 +112,19 @@ fn warn_of_no_credential(provider: &Provider, findings: &Findings) {
         let problem = Problem::warning(provider.location, message);
         findings.report(problem.hint("give one, or set `client_auth`"));
     }
+}
+
+fn warn_of_ended_keys(keys: &[Key], findings: &Findings) {
+    let now = jiff::Timestamp::now().as_millisecond();
+    let ended = |key: &&Key| key.expires_at.is_some_and(|end| end <= now);
+    for key in keys.iter().filter(ended) {
+        let message = format!("the key `{}` has expired", key.name);
+        findings.report(Problem::warning(key.location, message));
+    }
+}
+
+fn has(tree: &Node, name: &str) -> bool {
+    tree.entry(name).is_some()
 }
 
 fn has_items(tree: &Node, name: &str) -> bool {

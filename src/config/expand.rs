@@ -127,6 +127,11 @@ fn substitute<'a>(
     }
 }
 
+/// The name in a text that is exactly `${NAME}`.
+pub(super) fn single_variable(text: &str) -> Option<&str> {
+    text.strip_prefix("${")?.strip_suffix('}').filter(|name| is_name(name))
+}
+
 fn is_name(name: &str) -> bool {
     let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     letters && name.bytes().next().is_some_and(|first| !first.is_ascii_digit())

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::names::Noun;
 use super::read::Value;
-use super::{Location, Secret, unbuilt};
+use super::{Allowance, Location, RateLimit, Secret};
 
 /// One caller's key.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +17,20 @@ pub struct Key {
     pub digest: [u8; 32],
     /// Names and globs (`llama-*`) of the models it may use; `None` is all.
     pub allowed_models: Option<Vec<String>>,
+    /// Names and globs of the providers it may use; `None` is all.
+    pub allowed_providers: Option<Vec<String>>,
+    /// Whose it is: any text, for people.
+    pub user: Option<String>,
+    /// From when on it is refused, in Unix milliseconds.
+    pub expires_at: Option<i64>,
+    /// Whether it is let in at all.
+    pub enabled: bool,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// How quickly its requests may follow each other; `None` is unlimited.
+    pub rate_limit: Option<RateLimit>,
+    /// What it may use.
+    pub limits: Allowance,
     /// Where it stands in the file.
     pub location: Location,
 }
@@ -26,10 +40,11 @@ pub struct Key {
 impl fmt::Debug for Key {
     // Without the digest: that of a short key can be guessed from.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, digest: _, allowed_models, location } = self;
         let mut shown = f.debug_struct("Key");
-        shown.field("name", name).field("allowed_models", allowed_models);
-        shown.field("location", location).finish_non_exhaustive()
+        shown.field("name", &self.name).field("allowed_models", &self.allowed_models);
+        shown.field("enabled", &self.enabled).field("rate_limit", &self.rate_limit);
+        shown.field("limits", &self.limits).field("location", &self.location);
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -39,18 +54,43 @@ impl Key {
             let name = s.require("name", |v| v.gives(Noun::Key));
             let key = s.read("key", Value::access_key).map(|key| digest(&key));
             let digest = s.read("key_sha256", read_digest);
-            let allowed_models = s.read("allowed_models", |v| v.list(Value::name));
-            s.read("rate_limit", unbuilt::rate_limit);
-            s.read("limits", unbuilt::limits);
+            let allowed_models = s.read("allowed_models", |v| v.list(Value::glob));
+            let allowed_providers = s.read("allowed_providers", |v| v.list(provider));
+            let user = s.read("user", Value::name);
+            let expires_at = s.read("expires", Value::moment);
+            let enabled = s.read("enabled", Value::boolean).unwrap_or(true);
+            let tags = s.read("tags", |v| v.list(Value::name)).unwrap_or_default();
+            let rate_limit = s.read("rate_limit", RateLimit::read);
+            let limits = s.read("limits", Allowance::read).unwrap_or_default();
             match (s.has("key"), s.has("key_sha256")) {
                 (true, true) => s.error("give `key` or `key_sha256`, not both")?,
                 (false, false) => s.error("`key` is missing in `keys`")?,
                 _ => {}
             }
             let digest = key.or(digest)?;
-            Some(Self { name: name?, digest, allowed_models, location: s.location() })
+            Some(Self {
+                name: name?,
+                digest,
+                allowed_models,
+                allowed_providers,
+                user,
+                expires_at,
+                enabled,
+                tags,
+                rate_limit,
+                limits,
+                location: s.location(),
+            })
         })?
     }
+}
+
+/// Reads a provider's name, which must be known, or a glob.
+fn provider(value: Value) -> Option<String> {
+    if value.node.as_text().is_some_and(|text| text.contains('*')) {
+        return value.glob();
+    }
+    value.seeks(Noun::Provider)
 }
 
 fn digest(key: &Secret) -> [u8; 32] {

@@ -1,17 +1,20 @@
 //! From text to a checked configuration.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 
 use super::findings::Findings;
 use super::names::Noun;
 use super::overrides::Overrides;
+use super::prices::PriceList;
 use super::read::{Section, Value};
 use super::tree::Node;
 use super::{
-    Admin, Config, Cors, Key, Limits, Listen, Metrics, Model, Privacy, Problem, Provider, Retry,
-    Source, Timeouts, check, expand, pingora, tree, unbuilt,
+    Admin, Config, Cors, Key, Limits, Listen, Metrics, Model, Privacy, Problem, Provider, Quotas,
+    Retry, Source, Store, TemporaryKeys, Timeouts, Users, check, dynamic, expand, pingora, store,
+    tree, unbuilt,
 };
 
 /// Parses, expands and checks a configuration; every mistake is found in one run.
@@ -27,19 +30,25 @@ pub fn load(source: &Source) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     let config = tree::parse(&source.text, &findings).and_then(|mut tree| {
         expand::expand(&mut tree, &source.environment, &findings);
         tree.report_duplicates(&findings);
-        let config = read(&tree, &findings)?;
-        Some(check::check(config, &tree, &findings))
+        dynamic::merge(&mut tree, &source.dynamic, &source.environment, &findings);
+        let folder = source.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+        let mut config = read(&tree, folder, &findings)?;
+        config.state_directory = store::state_directory(source.environment.get("STATE_DIRECTORY"));
+        let mut config = check::check(config, &tree, &findings);
+        dynamic::forget_places(&mut config);
+        Some(config)
     });
-    let problems = findings.into_problems();
+    let problems = dynamic::name(findings.into_problems(), &source.dynamic);
     match config {
         Some(config) if !problems.iter().any(Problem::is_error) => Ok((config, problems)),
         _ => Err(problems),
     }
 }
 
-fn read(tree: &Node, findings: &Findings) -> Option<Config> {
+fn read(tree: &Node, folder: &Path, findings: &Findings) -> Option<Config> {
     Value { name: "", node: tree, findings }.section(|s| {
         let default = Config::default();
+        let prices = s.read("prices", |v| PriceList::read(v, folder)).unwrap_or_default();
         let config = Config {
             listen: s.read("listen", |v| v.some_list(Listen::read)).unwrap_or(default.listen),
             admin: s.read("admin", Admin::read),
@@ -49,6 +58,14 @@ fn read(tree: &Node, findings: &Findings) -> Option<Config> {
             default_provider: s.read("default_provider", |v| v.seeks(Noun::Provider)),
             keys: s.read("keys", |v| v.list(Key::read)).unwrap_or_default(),
             anonymous: s.read("anonymous", Value::boolean).unwrap_or_default(),
+            store: s.read("store", Store::read),
+            redis: s.read("redis", Store::read_redis),
+            quotas: s.read("quotas", Quotas::read).unwrap_or_default(),
+            prices_file: prices.file,
+            prices: prices.entries,
+            temporary_keys: s.read("temporary_keys", TemporaryKeys::read),
+            users: s.read("users", Users::read).unwrap_or_default(),
+            state_directory: None,
             metrics: s.read("metrics", Metrics::read).unwrap_or_default(),
             privacy: s.read("privacy", Privacy::read).unwrap_or_default(),
             cors: s.read("cors", Cors::read),
@@ -66,8 +83,6 @@ fn read(tree: &Node, findings: &Findings) -> Option<Config> {
 }
 
 fn read_unbuilt(s: &mut Section) {
-    s.read("store", unbuilt::store);
-    s.read("redis", unbuilt::redis);
     s.read("audit", unbuilt::audit);
     s.read("translation", unbuilt::translation);
 }

@@ -5,14 +5,17 @@
 //! `scalars`, and `check` looks at what no section can see alone.
 
 mod admin;
+mod allowance;
 mod check;
 mod cors;
 mod dotenv;
+mod dynamic;
 mod edits;
 mod endpoint;
 mod expand;
 mod fallback;
 mod findings;
+mod glob;
 mod health;
 mod key;
 mod limits;
@@ -25,19 +28,24 @@ mod model;
 mod names;
 mod overrides;
 mod pingora;
+mod prices;
 mod privacy;
 mod problem;
 mod provider;
+mod quotas;
 mod read;
 mod retry;
 mod scalars;
 mod secret;
 mod source;
+mod store;
+mod temporary;
 mod timeouts;
 mod tree;
 mod unbuilt;
 mod units;
 mod url;
+mod users;
 
 #[cfg(test)]
 mod tests;
@@ -48,9 +56,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::admin::Admin;
+pub use self::allowance::{
+    Allowance, Budget, NANOS_PER_USD, Period, PeriodError, RateLimit, format_usd, parse_usd,
+};
 pub use self::cors::Cors;
 pub use self::edits::{RequestEdits, ResponseEdits, Thinking, ThinkingHistory};
 pub use self::endpoint::{Endpoint, UpstreamTls};
+pub use self::glob::glob_matches;
 pub use self::health::{Ejection, HealthCheck, Probe};
 pub use self::key::Key;
 pub use self::limits::Limits;
@@ -60,15 +72,22 @@ pub use self::matcher::Matcher;
 pub use self::metrics::Metrics;
 pub use self::mock::MockOptions;
 pub use self::model::{Model, Target};
+pub use self::prices::PriceEntry;
 pub use self::privacy::Privacy;
 pub use self::problem::{Location, Problem, Problems, Severity};
 pub use self::provider::{ClientAuth, Dialect, Kind, LoadBalancing, Provider};
+pub use self::quotas::{QuotaGroup, Quotas};
 pub use self::retry::{Retry, RetryOn};
 pub use self::secret::Secret;
-pub use self::source::Source;
+pub use self::source::{Dynamic, Source};
+pub use self::store::Store;
+pub use self::temporary::TemporaryKeys;
 pub use self::timeouts::{ProviderTimeouts, Timeouts};
+pub(crate) use self::source::read_text;
+pub(crate) use self::tree::{Content, Node, outline};
 pub use self::units::Percent;
 pub use self::url::{Url, UrlError};
+pub use self::users::{OnMaxIps, Users};
 
 /// One configuration, read and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +110,22 @@ pub struct Config {
     pub keys: Vec<Key>,
     /// Lets callers in without a key, said on purpose.
     pub anonymous: bool,
+    /// Where keys, users and counts are kept; see [`Config::store_url`] for the database to open.
+    pub store: Option<Store>,
+    /// Where several nodes count together: an address that may hold a password.
+    pub redis: Option<Secret>,
+    /// Tokens of each user, by group of models.
+    pub quotas: Quotas,
+    /// What models cost; these go before the shipped table.
+    pub prices: Vec<PriceEntry>,
+    /// The file that `prices` named.
+    pub prices_file: Option<PathBuf>,
+    /// Keys that people make for themselves; absent means none.
+    pub temporary_keys: Option<TemporaryKeys>,
+    /// What holds for every user who has no word of their own.
+    pub users: Users,
+    /// The folder the service manager keeps for the state of this service.
+    pub state_directory: Option<PathBuf>,
     /// Where metrics are served.
     pub metrics: Metrics,
     /// What is kept about a caller.
@@ -145,6 +180,7 @@ impl Config {
         for authority in self.providers.iter_mut().filter_map(|p| p.tls.ca_file.as_mut()) {
             *authority = folder.join(&authority);
         }
+        self.prices_file = self.prices_file.take().map(|file| folder.join(file));
     }
 
     /// The files it names, which belong to it: certificates, their keys, and authorities.
@@ -152,12 +188,19 @@ impl Config {
         let listeners = self.listen.iter().filter_map(|listen| listen.tls.as_ref());
         let listeners = listeners.flat_map(|tls| [&tls.cert, &tls.key]);
         let authorities = self.providers.iter().filter_map(|p| p.tls.ca_file.as_ref());
-        listeners.chain(authorities).cloned().collect()
+        listeners.chain(authorities).chain(&self.prices_file).cloned().collect()
     }
 
-    /// Whether callers need no key: it was said so, or there is no key and only loopback listens.
+    /// Whether callers need no key: it was said so, or the file has neither a key nor a `store` for
+    /// some, and only loopback listens. The first key that is made ends the latter.
     pub fn open(&self) -> bool {
-        self.anonymous || (self.keys.is_empty() && self.listen.iter().all(Listen::is_loopback))
+        let keyless = self.keys.is_empty() && self.store.is_none();
+        self.anonymous || (keyless && self.listen.iter().all(Listen::is_loopback))
+    }
+
+    /// Whether keys can be made while it serves: there is a database for them.
+    pub fn may_have_keys(&self) -> bool {
+        self.store.is_some() || self.admin.is_some()
     }
 }
 
@@ -173,6 +216,14 @@ impl Default for Config {
             default_provider: None,
             keys: Vec::new(),
             anonymous: false,
+            store: None,
+            redis: None,
+            quotas: Quotas::default(),
+            prices: Vec::new(),
+            prices_file: None,
+            temporary_keys: None,
+            users: Users::default(),
+            state_directory: None,
             metrics: Metrics::default(),
             privacy: Privacy::default(),
             cors: None,

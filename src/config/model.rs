@@ -2,7 +2,7 @@
 
 use super::names::Noun;
 use super::read::{Section, Value};
-use super::{Location, Matcher, RequestEdits, ResponseEdits, unbuilt};
+use super::{Allowance, Location, Matcher, RateLimit, RequestEdits, ResponseEdits, unbuilt};
 
 /// Something clients may ask for; it has either a name or a matcher.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -21,6 +21,10 @@ pub struct Model {
     pub request: RequestEdits,
     /// What is changed in its responses.
     pub response: ResponseEdits,
+    /// How quickly requests for it may follow each other, of all callers together.
+    pub rate_limit: Option<RateLimit>,
+    /// What all callers together may use of it.
+    pub limits: Allowance,
     /// Where it stands in the file.
     pub location: Location,
 }
@@ -64,6 +68,8 @@ impl Model {
                     .unwrap_or_default(),
                 request: s.read("request", RequestEdits::read).unwrap_or_default(),
                 response: s.read("response", ResponseEdits::read).unwrap_or_default(),
+                rate_limit: s.read("rate_limit", RateLimit::read),
+                limits: s.read("limits", limits).unwrap_or_default(),
                 location: s.location(),
             };
             s.read("translation", unbuilt::translation);
@@ -71,6 +77,15 @@ impl Model {
             model
         })
     }
+}
+
+/// Reads what all callers together may use.
+fn limits(value: Value) -> Option<Allowance> {
+    let limits = Allowance::read(value)?;
+    if limits.max_ips > 0 {
+        value.warn("`max_ips` is for keys and users, and has no effect on a model");
+    }
+    Some(limits)
 }
 
 fn report_identity(s: &Section) {

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry as Slot;
 
 use super::findings::Findings;
 use super::tree::Scalar;
-use super::{Location, Problem};
+use super::{Location, Problem, dynamic};
 
 // Beyond this many the nearest is not looked for: it would take longer than reading the file.
 const MAX_COMPARED: usize = 1_000;
@@ -18,6 +18,9 @@ pub(super) enum Noun {
     /// Aliases are names of their model.
     Model,
     Key,
+    /// A group of models with a quota.
+    Group,
+    Price,
 }
 
 /// Names given and sought while sections were read.
@@ -42,6 +45,8 @@ impl Noun {
             Self::Provider => "provider",
             Self::Model => "model",
             Self::Key => "key",
+            Self::Group => "group",
+            Self::Price => "price of",
         }
     }
 }
@@ -108,7 +113,7 @@ impl Name {
 
     fn duplicate(&self, first: Location) -> Problem {
         let problem = Problem::error(self.location, format!("duplicate {}", self.described()));
-        problem.hint(format!("first at line {}", first.line))
+        problem.hint(dynamic::first_at(first))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::{Listen, Location, Problem, Secret, UpstreamTls};
+use super::{Listen, Location, Problem, Secret, Store, UpstreamTls};
 
 /// What the environment says over the file.
 #[derive(Debug, Default)]
@@ -16,6 +16,8 @@ pub(super) struct Overrides {
     port: Option<u16>,
     /// `FOREBAY_ADMIN_KEY`, or else `ADMIN_KEY`.
     pub admin_key: Option<Secret>,
+    /// `DB_URL`: the store's address.
+    db_url: Option<Secret>,
     /// `VERIFY_SSL`: for providers that do not say it.
     verify_tls: Option<bool>,
     /// `PROVIDER_SUFFIX`.
@@ -33,6 +35,9 @@ impl Overrides {
             host: variables.read("HOST", "an IP address", host),
             port: variables.read("PORT", "a port number", |text| text.parse().ok()),
             admin_key: variables.secret("FOREBAY_ADMIN_KEY").or(variables.secret("ADMIN_KEY")),
+            db_url: variables.read("DB_URL", "the address of a database", |text| {
+                Store::is_database(text).then(|| Secret::new(text))
+            }),
             verify_tls: variables.read("VERIFY_SSL", "true or false", boolean),
             model_prefix: variables.read(
                 "PROVIDER_SUFFIX",
@@ -40,10 +45,6 @@ impl Overrides {
                 prefix,
             ),
         };
-        if variables.given("DB_URL").is_some() {
-            let message = "the environment variable `DB_URL` has no effect in this version";
-            variables.problems.push(Problem::warning(Location::default(), message));
-        }
         (overrides, variables.problems)
     }
 
@@ -51,6 +52,13 @@ impl Overrides {
     pub fn upstream_tls(&self) -> UpstreamTls {
         let default = UpstreamTls::default();
         UpstreamTls { verify: self.verify_tls.unwrap_or(default.verify), ..default }
+    }
+
+    /// Changes the store's address; without a store in the file it makes one.
+    pub fn change_store(&self, store: &mut Option<Store>) {
+        if let Some(url) = &self.db_url {
+            store.get_or_insert_default().url = Some(url.clone());
+        }
     }
 
     /// Changes the listeners of the file; whether it did.

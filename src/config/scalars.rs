@@ -14,6 +14,8 @@ use super::units::{self, Percent};
 use super::{Secret, Url};
 
 const MAX_NAME: usize = 256;
+// Databases count to it, and nobody gets there.
+const MAX_COUNT: u64 = i64::MAX as u64;
 
 // === impl Value ===
 
@@ -72,6 +74,41 @@ impl Value<'_> {
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         let number = text.parse().ok().filter(|n| digits && (least..=most).contains(n));
         number.or_else(|| self.must_be(&wanted))
+    }
+
+    /// Reads a number of requests or tokens.
+    pub fn count(self) -> Option<u64> {
+        self.number(0, MAX_COUNT)
+    }
+
+    /// Reads a number of requests or addresses.
+    pub fn small_count(self) -> Option<u32> {
+        self.number(0, u32::MAX)
+    }
+
+    /// Reads a name in which `*` stands for anything.
+    pub fn glob(self) -> Option<String> {
+        let glob = self.name()?;
+        if let Some(odd) = glob.chars().find(|c| "?[]{}^$|".contains(*c)) {
+            self.warn(format!(
+                "`{odd}` is a letter like others in `{}`: only `*` is not",
+                self.name
+            ));
+        }
+        Some(glob)
+    }
+
+    /// Reads a moment, in Unix milliseconds; a date alone is its midnight in UTC.
+    pub fn moment(self) -> Option<i64> {
+        let wanted = "a date such as 2030-01-31, or a moment such as 2030-01-31T18:00:00Z";
+        let text = &self.scalar(wanted)?.text;
+        let moment = text.parse::<jiff::Timestamp>().ok();
+        let midnight = || {
+            let date = text.parse::<jiff::civil::Date>().ok()?;
+            Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+        };
+        let moment = moment.or_else(midnight).map(jiff::Timestamp::as_millisecond);
+        moment.or_else(|| self.must_be(wanted))
     }
 
     /// Reads a duration, which may be none at all.

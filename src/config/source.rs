@@ -16,6 +16,19 @@ pub struct Source {
     pub text: String,
     /// Environment variables; the process's own win over those of `.env`.
     pub environment: BTreeMap<String, String>,
+    /// What the database has besides the file.
+    pub dynamic: Vec<Dynamic>,
+}
+
+/// One item that is kept in the database instead of the file.
+#[derive(Clone)]
+pub struct Dynamic {
+    /// The section it belongs to: `providers` or `models`.
+    pub section: &'static str,
+    /// What the database calls it.
+    pub id: String,
+    /// The item, in JSON or YAML, as it would stand in the section's list.
+    pub text: String,
 }
 
 /// What is read when there is no file: the built-in mock model, on loopback.
@@ -30,7 +43,7 @@ impl Source {
     /// Stands in for a file that is not there; the process's environment takes part all the same.
     pub fn without_file() -> Self {
         let environment = process_environment().collect();
-        Self { path: None, text: NO_FILE.to_owned(), environment }
+        Self { text: NO_FILE.to_owned(), environment, ..Self::default() }
     }
 
     /// Reads the file, `.env` beside it, and the process's environment.
@@ -38,7 +51,7 @@ impl Source {
         let text = read_text(path)?;
         let mut environment = read_dotenv(&path.with_file_name(".env"))?;
         environment.extend(process_environment());
-        Ok(Self { path: Some(path.to_owned()), text, environment })
+        Ok(Self { path: Some(path.to_owned()), text, environment, dynamic: Vec::new() })
     }
 }
 
@@ -67,7 +80,7 @@ fn read_dotenv(path: &Path) -> io::Result<BTreeMap<String, String>> {
 }
 
 /// Reads a text of bounded size: a path such as `/dev/zero` must not fill the memory.
-fn read_text(path: &Path) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let named = |error: io::Error| invalid_kind(error.kind(), path, &error.to_string());
     let file = File::open(path).map_err(named)?;
     let mut bytes = Vec::new();

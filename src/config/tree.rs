@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
 
 use super::findings::Findings;
+use super::overrides::Overrides;
 use super::{Location, Problem};
 
 /// No configuration written by hand is larger; a larger one is a mistaken path.
@@ -19,14 +20,14 @@ const MAX_REPEATED: usize = 8 << 20;
 
 /// One value of the file, and where it begins.
 #[derive(Debug, Clone)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub content: Content,
     pub location: Location,
 }
 
 /// What a value is.
 #[derive(Debug, Clone)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Scalar(Scalar),
     List(Vec<Node>),
     Map(Vec<Entry>),
@@ -36,7 +37,7 @@ pub(super) enum Content {
 
 /// A text, and how it came about.
 #[derive(Debug, Clone)]
-pub(super) struct Scalar {
+pub(crate) struct Scalar {
     pub text: String,
     /// Without quotes, so that `null` means nothing and `20` may be a number.
     pub plain: bool,
@@ -46,19 +47,35 @@ pub(super) struct Scalar {
 
 /// A key and its value.
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub name: Scalar,
     pub location: Location,
     pub value: Node,
 }
 
+/// Reads another program's file, which may have merge keys (`<<`); they stay in the tree as they are.
+///
+/// # Errors
+///
+/// All that is wrong with it as YAML.
+pub(crate) fn outline(text: &str) -> Result<Node, Vec<Problem>> {
+    let findings = Findings::new(Overrides::default(), Vec::new());
+    let tree = build(text, &findings, true);
+    let problems = findings.into_problems();
+    tree.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
 /// Reads a file; `None` when it is not YAML at all, which is then among the findings.
 pub(super) fn parse(text: &str, findings: &Findings) -> Option<Node> {
+    build(text, findings, false)
+}
+
+fn build(text: &str, findings: &Findings, merges: bool) -> Option<Node> {
     if text.len() > MAX_BYTES {
         findings.report(Problem::error(Location::default(), "the file is larger than 4 MiB"));
         return None;
     }
-    let mut builder = Builder::new(findings);
+    let mut builder = Builder { merges, ..Builder::new(findings) };
     // Event by event: the parser's own loader is recursive.
     let mut parser = Parser::new_from_str(text);
     while let Some(event) = parser.next_event() {
@@ -102,7 +119,7 @@ impl Node {
     }
 
     /// Reports keys that are given twice, here and below.
-    pub fn report_duplicates(&self, findings: &Findings) {
+    pub(super) fn report_duplicates(&self, findings: &Findings) {
         match &self.content {
             Content::Scalar(_) | Content::Unknown => {}
             Content::List(items) => items.iter().for_each(|item| item.report_duplicates(findings)),
@@ -153,6 +170,12 @@ impl Scalar {
 // === impl Entry ===
 
 impl Entry {
+    /// A key that has no items yet.
+    pub fn empty_list(name: &str, location: Location) -> Self {
+        let name = Scalar { text: name.to_owned(), plain: true, expanded: false };
+        Self { name, location, value: Node { content: Content::List(Vec::new()), location } }
+    }
+
     fn measure(&self) -> (usize, usize) {
         let (depth, size) = self.value.measure();
         (depth, size + self.name.text.len() + 100)
@@ -164,6 +187,8 @@ impl Entry {
 /// Puts a tree together from the parser's events.
 struct Builder<'a> {
     findings: &'a Findings,
+    /// Whether merge keys are kept, and no mistake.
+    merges: bool,
     open: Vec<Open>,
     /// What each anchor stands for, with its depth and size.
     anchors: BTreeMap<usize, (Node, usize, usize)>,
@@ -188,6 +213,7 @@ impl<'a> Builder<'a> {
     fn new(findings: &'a Findings) -> Self {
         Self {
             findings,
+            merges: false,
             open: Vec::new(),
             anchors: BTreeMap::new(),
             repeated: 0,
@@ -284,19 +310,19 @@ impl<'a> Builder<'a> {
             Some(Unfinished::List(items)) => items.push(node),
             Some(Unfinished::Map(entries, key)) => match key.take() {
                 None => *key = Some(node),
-                Some(key) => entries.extend(entry(key, node, self.findings)),
+                Some(key) => entries.extend(entry(key, node, self.findings, self.merges)),
             },
         }
     }
 }
 
-fn entry(key: Node, value: Node, findings: &Findings) -> Option<Entry> {
+fn entry(key: Node, value: Node, findings: &Findings, merges: bool) -> Option<Entry> {
     let location = key.location;
     let Content::Scalar(name) = key.content else {
         findings.report(Problem::error(location, "a key must be text, not a list or map"));
         return None;
     };
-    if name.plain && name.text == "<<" {
+    if name.plain && name.text == "<<" && !merges {
         let problem = Problem::error(location, "merge keys (`<<`) are not supported");
         findings.report(problem.hint("repeat a whole value with an anchor: `&name`, then `*name`"));
         return None;

@@ -247,7 +247,7 @@ fn debug_shows_no_secret() {
 
 #[test]
 fn every_example_loads_without_a_word() {
-    let names = ["forebay", "vllm", "minimal"];
+    let names = ["forebay", "vllm", "minimal", "team"];
     let stand_in = [
         ("FOREBAY_KEY_TEAM_A", "sk-forebay-stand-in-a"),
         ("FOREBAY_KEY_TEAM_B", "sk-forebay-stand-in-b"),
@@ -255,6 +255,9 @@ fn every_example_loads_without_a_word() {
         ("OPENAI_API_KEY", "sk-stand-in"),
         ("OPENAI_API_KEY_2", "sk-stand-in-2"),
         ("AZURE_API_KEY", "stand-in"),
+        ("FOREBAY_KEY_CI", "sk-forebay-stand-in-c"),
+        ("FOREBAY_ENCRYPTION_KEY", "stand-in-for-a-long-one"),
+        ("FOREBAY_GUEST_PASSWORD", "stand-in-for-a-password"),
     ];
     for name in names {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("conf/{name}.yaml"));

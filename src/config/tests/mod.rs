@@ -1,7 +1,9 @@
 //! Claims about whole configurations.
 
 mod accepted;
+mod dynamic;
 mod environment;
+mod grants;
 mod refused;
 
 use std::path::Path;
@@ -19,7 +21,11 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 fn source(text: &str, environment: &[(&str, &str)]) -> Source {
     let pairs = ENVIRONMENT.iter().chain(environment);
     let environment = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Source { path: None, text: text.to_owned(), environment: environment.collect() }
+    Source {
+        text: text.to_owned(),
+        environment: environment.collect(),
+        ..Source::default()
+    }
 }
 
 /// Reads a configuration that is right.
