@@ -1,12 +1,15 @@
-//! The keys that callers may use, by their digest.
+//! The keys that callers may use, by their digest: those of the configuration.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use super::credential::Credential;
-use super::principal::Principal;
+use super::directory::counted;
+use super::limits::{Terms, Who};
+use super::principal::{Grants, Made, Owner, Principal};
 use crate::config;
 
 /// Every key of the configuration.
@@ -19,25 +22,93 @@ pub struct Keyring {
 }
 
 /// The SHA-256 of a key. Comparing digests tells nothing about how much of a guess was right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Digest([u8; 32]);
+
+// === impl Digest ===
 
 impl Digest {
     pub fn of(key: &str) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())
     }
+
+    /// Which of `parts` it belongs in.
+    pub(super) fn part(&self, parts: usize) -> usize {
+        usize::from(self.0.last().copied().unwrap_or(0)) % parts
+    }
 }
 
+impl From<[u8; 32]> for Digest {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Hash for Digest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let first = self.0.first_chunk().copied().unwrap_or_default();
+        state.write_u64(u64::from_le_bytes(first));
+    }
+}
+
+impl std::fmt::Debug for Digest {
+    // That of a short key can be guessed from.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+// === impl Keyring ===
+
 impl Keyring {
-    pub fn new(keys: &[config::Key]) -> Self {
+    /// `before` is what was in force until now: what was counted of its keys stays.
+    pub fn new(keys: &[config::Key], before: Option<&Self>) -> Self {
+        let before: HashMap<&str, &Arc<Principal>> = before
+            .iter()
+            .flat_map(|before| before.by_digest.values())
+            .map(|principal| (&*principal.name, principal))
+            .collect();
         let entry = |key: &config::Key| {
-            let principal = Principal::new(&key.name, key.allowed_models.clone());
-            (Digest(key.digest), Arc::new(principal))
+            let before = before.get(key.name.as_str()).copied();
+            (Digest(key.digest), Arc::new(principal(key, before.map(AsRef::as_ref))))
         };
         Self { by_digest: keys.iter().map(entry).collect() }
     }
 
-    pub fn find(&self, credential: &Credential) -> Option<&Arc<Principal>> {
-        self.by_digest.get(&Digest::of(credential.expose()))
+    /// Looks for a key, which may have expired or be disabled: that is [`Principal::refused`]'s to say.
+    pub fn find(&self, digest: &Digest) -> Option<&Arc<Principal>> {
+        self.by_digest.get(digest)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_digest.is_empty()
+    }
+}
+
+impl Credential {
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.expose())
+    }
+}
+
+fn principal(key: &config::Key, before: Option<&Principal>) -> Principal {
+    // No id of the store's has such a form.
+    let id = format!("file/{}", key.name);
+    let terms = Terms {
+        rate: key.rate_limit,
+        allowance: key.limits.clone(),
+        quotas: Vec::new(),
+        exempt: false,
+    };
+    Principal {
+        subject: counted(Who::Key, &id, terms, before.and_then(|before| before.subject.as_ref())),
+        id: Arc::from(id),
+        name: Arc::from(key.name.as_str()),
+        owner: key.user.as_deref().map_or(Owner::Nobody, |user| Owner::Named(Arc::from(user))),
+        grants: Grants::new(key.allowed_models.as_deref(), key.allowed_providers.as_deref()),
+        disabled: (!key.enabled).then(Box::default),
+        expires_at: key.expires_at,
+        max_ips: key.limits.max_ips,
+        made: Made::File,
     }
 }

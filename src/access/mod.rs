@@ -1,14 +1,27 @@
 //! Who calls, and may they.
 
 mod credential;
+mod directory;
+mod errand;
+pub mod key;
 mod keyring;
 pub mod limits;
 mod owners;
 mod principal;
+mod registry;
+mod rules;
+pub mod temporary;
+mod user;
 
 pub use self::credential::{
     Ambiguous, Credential, percent_decoded, subprotocols_without_key, without_keys,
 };
+pub use self::directory::{Directory, Loading, Lookup, counted};
+pub use self::errand::Errand;
+pub use self::key::KeyRecord;
 pub use self::keyring::{Digest, Keyring};
 pub use self::owners::{Origin, Owners};
-pub use self::principal::Principal;
+pub use self::principal::{Grants, Made, Owner, Principal, Why, globs_within};
+pub use self::registry::Registry;
+pub use self::rules::Rules;
+pub use self::user::{Role, State, User, UserRecord};

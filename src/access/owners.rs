@@ -14,7 +14,7 @@ const LONGEST_ID: usize = 256;
 /// Where an object was made, and by whom.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// The name of the key that made it.
+    /// The id of the key that made it.
     pub owner: Arc<str>,
     pub provider: Arc<str>,
     /// The provider's account it is in; `None`: without a key of ours.
