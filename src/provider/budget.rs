@@ -39,6 +39,11 @@ impl Budget {
         let _full = self.balance.fetch_update(Relaxed, Relaxed, add);
     }
 
+    /// Whether there is one retry left.
+    pub fn affords(&self) -> bool {
+        self.balance.load(Relaxed) >= RETRY
+    }
+
     /// Takes one retry out; false when there is none left.
     pub fn withdraw(&self) -> bool {
         let take = |balance: i32| (balance >= RETRY).then(|| balance - RETRY);

@@ -1,7 +1,7 @@
 //! Where and how a provider is called: its paths, its credentials, its patience for retries.
 
 mod budget;
-mod key_ring;
+mod keys;
 mod profile;
 
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 pub use self::budget::Budget;
-pub use self::key_ring::{ApiKey, KeyRing};
+pub use self::keys::{
+    ApiKey, Choice, Disabled, Fault, KeyRing, KeyState, KeyStatus, Name, Probe, nearly_spent, pause,
+};
 pub use self::profile::{AuthStyle, PROFILES, Profile};
 use crate::config::{self, ClientAuth, ProviderTimeouts, Url};
 

@@ -1,24 +1,20 @@
 //! Which attempt is next: the plan's targets in turn, a rested key, a healthy replica.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
-use super::context::{Context, Course, Hop};
+use super::body::Part;
+use super::context::{Body, Context, Course, Hop};
 use crate::balance::Pick;
 use crate::config::ClientAuth;
-use crate::provider::{ApiKey, Provider};
+use crate::provider::{ApiKey, Choice, Fault, Name, Probe, nearly_spent};
 use crate::routing::{Failure, Leg, Next};
 use crate::snapshot::Upstream;
 use crate::telemetry::Metrics;
-
-/// How long a key rests when the provider does not say.
-const LIMITED_REST: Duration = Duration::from_secs(1);
-/// … and when it was refused: someone has to act before it works again.
-const REFUSED_REST: Duration = Duration::from_mins(1);
 
 /// One try at one replica.
 pub struct Attempt {
@@ -26,6 +22,8 @@ pub struct Attempt {
     pub leg: Option<Leg>,
     pub pick: Pick,
     pub auth: Auth,
+    /// It tries a key that was disabled.
+    _probe: Option<Probe>,
     pub started: Instant,
     /// The upstream's head arrived.
     pub answered: bool,
@@ -55,7 +53,29 @@ impl Attempt {
     }
 
     pub fn is_ours(&self) -> bool {
-        matches!(self.auth, Auth::Ours(_))
+        self.key().is_some()
+    }
+
+    /// Our key, when it carries one.
+    pub fn key(&self) -> Option<&Arc<ApiKey>> {
+        match &self.auth {
+            Auth::Ours(key) => Some(key),
+            Auth::None | Auth::Callers(_) => None,
+        }
+    }
+
+    /// The provider's name of the model; empty without one.
+    fn model(&self) -> &str {
+        self.leg.as_ref().map_or("", Leg::upstream_model)
+    }
+
+    /// Whether that name is a caller's own: it passed a rule, and stands nowhere in the configuration.
+    fn is_free_name(&self) -> bool {
+        self.leg.as_ref().is_some_and(|leg| {
+            let target = leg.model.targets.get(leg.target);
+            let named = target.is_some_and(|target| target.model.is_some());
+            !named && !leg.model.names.iter().any(|name| **name == *leg.asked)
+        })
     }
 }
 
@@ -89,11 +109,7 @@ pub fn advance(ctx: &mut Context, metrics: &Metrics, failure: Option<(Failure, N
 /// Takes what failed out of the running for the current hop.
 fn remember(course: &mut Course, failure: Failure, next: Next) {
     let Some(last) = &course.current else { return };
-    let key = match &last.auth {
-        Auth::Ours(key) => Some(Arc::clone(key)),
-        Auth::None | Auth::Callers(_) => None,
-    };
-    match (next, key) {
+    match (next, last.key().cloned()) {
         (Next::AnotherKey, Some(key)) => course.tried_keys.push(key),
         // A limit without a key of ours is the replica's own.
         _ => course.tried_replicas.push(Arc::clone(last.pick.replica())),
@@ -123,7 +139,7 @@ fn choose_at(
     refused_too: bool,
 ) -> Option<Attempt> {
     let provider = &hop.upstream.provider;
-    let auth = choose_auth(ctx, provider, refused_too)?;
+    let (auth, probe) = choose_auth(ctx, hop, refused_too)?;
     let pick = if ctx.course.begun {
         hop.upstream.pool.pick_other(&ctx.course.tried_replicas)?
     } else {
@@ -141,6 +157,7 @@ fn choose_at(
         leg: hop.leg.clone(),
         pick,
         auth,
+        _probe: probe,
         started: Instant::now(),
         answered: false,
         fresh: false,
@@ -148,38 +165,63 @@ fn choose_at(
 }
 
 /// `None`: no key of ours can be used now.
-fn choose_auth(ctx: &Context, provider: &Provider, refused_too: bool) -> Option<Auth> {
+fn choose_auth(ctx: &Context, hop: &Hop, refused_too: bool) -> Option<(Auth, Option<Probe>)> {
+    let provider = &hop.upstream.provider;
     let callers = || {
         // A caller's key is its key with one provider: the one its request is for.
         let first = ctx.course.hops.first()?;
         let key = ctx.own_key.as_ref().filter(|_| first.upstream.provider.name == provider.name)?;
-        provider.profile.auth.header(key.expose()).map(Auth::Callers)
+        provider.profile.auth.header(key.expose()).map(|header| (Auth::Callers(header), None))
     };
     let ours = || {
+        let tried = &ctx.course.tried_keys;
         // A key that is not configured any more is not sent any more.
         let pinned = ctx.course.pinned.as_ref().filter(|key| provider.keys.holds(key));
         if let Some(pinned) = pinned {
-            return Some(Auth::Ours(Arc::clone(pinned)));
+            let tried = tried.iter().any(|tried| Arc::ptr_eq(tried, pinned));
+            return (!tried).then(|| (Auth::Ours(Arc::clone(pinned)), None));
         }
         if provider.keys.is_empty() {
-            return Some(Auth::None);
+            return Some((Auth::None, None));
         }
-        provider.keys.pick(&ctx.course.tried_keys, refused_too).map(Auth::Ours)
+        let choice = if refused_too {
+            provider.keys.last_resort(hop.model(), tried)
+        } else {
+            let may_probe = provider.budget.affords() && may_go_on(ctx);
+            provider.keys.pick(hop.model(), tried, may_probe)
+        };
+        choice.map(|Choice { key, probe }| (Auth::Ours(key), probe))
     };
     match provider.client_auth {
         ClientAuth::Replace => ours(),
         ClientAuth::PreferClient => callers().or_else(ours),
-        ClientAuth::Forward => Some(callers().unwrap_or(Auth::None)),
+        ClientAuth::Forward => Some(callers().unwrap_or((Auth::None, None))),
     }
 }
 
-/// Books how the current attempt failed: metrics, ejection, a rest for its key.
-pub fn record_failure(
-    ctx: &Context,
-    metrics: &Metrics,
-    failure: Failure,
-    retry_after: Option<Duration>,
-) {
+/// Whether a request could be sent again: only such a one may try a disabled key.
+fn may_go_on(ctx: &Context) -> bool {
+    let again = match &ctx.body {
+        Body::None | Body::Json { .. } => true,
+        Body::Parts { parts, .. } => !matches!(parts.last(), Some(Part::Live)),
+    };
+    again && ctx.course.attempts + 1 < ctx.snapshot.config.retry.attempts
+}
+
+/// How long until a key may be used for this target; `None` when one may.
+pub fn rested_in(hop: &Hop) -> Option<Duration> {
+    hop.upstream.provider.keys.rested_in(hop.model())
+}
+
+impl Hop {
+    /// The provider's name of the model; empty without one.
+    fn model(&self) -> &str {
+        self.leg.as_ref().map_or("", Leg::upstream_model)
+    }
+}
+
+/// Books how the current attempt failed: metrics, ejection.
+pub fn record_failure(ctx: &Context, metrics: &Metrics, failure: Failure) {
     let Some(attempt) = &ctx.course.current else { return };
     let provider = &attempt.upstream.provider;
     metrics.attempts.with_label_values(&[provider.name.as_str(), failure.label()]).inc();
@@ -190,21 +232,51 @@ pub fn record_failure(
             provider.budget.failed_again();
         }
     }
-    let rest = match failure {
-        Failure::Status(429) => retry_after.unwrap_or(LIMITED_REST),
-        Failure::Status(401 | 403) => REFUSED_REST,
-        _ => return,
-    };
-    if let Auth::Ours(key) = &attempt.auth {
-        provider.keys.rest(key, rest, failure == Failure::Status(429));
-        metrics.key_cooldowns.with_label_values(&[provider.name.as_str()]).inc();
-        log::warn!("provider {}: key {} rests for {} s", provider.name, key.hint, rest.as_secs());
+}
+
+/// Books what the upstream blamed on our key, and that it rests for it, or is disabled. `pause`: how
+/// long the upstream asked to wait.
+pub fn blame_key(ctx: &Context, metrics: &Metrics, fault: Fault, pause: Option<Duration>) {
+    let Some(attempt) = &ctx.course.current else { return };
+    let Some(key) = attempt.key() else { return };
+    let name = Name { model: attempt.model(), free: attempt.is_free_name() };
+    let Some(rest) = key.fails(fault, name, pause) else { return };
+    let provider = attempt.upstream.provider.name.as_str();
+    metrics.key_cooldowns.with_label_values(&[provider]).inc();
+    let (hint, seconds) = (&key.hint, rest.as_secs());
+    match fault {
+        Fault::Limited => log::warn!("provider {provider}: key {hint} rests for {seconds} s"),
+        Fault::Model => {
+            log::warn!("provider {provider}: key {hint} may not use a model; next in {seconds} s");
+        }
+        Fault::Key(why) => {
+            let why = why.as_str();
+            log::error!("provider {provider}: key {hint} is disabled ({why}); next in {seconds} s");
+        }
+    }
+}
+
+/// Reads from an answer's head how much of our key's limits is left.
+pub fn note_allowance(ctx: &Context, headers: &HeaderMap) {
+    let Some(attempt) = &ctx.course.current else { return };
+    if let Some(key) = attempt.key().filter(|_| attempt.upstream.provider.keys.is_choice()) {
+        let left = nearly_spent(headers, SystemTime::now());
+        key.spends(left, || Name { model: attempt.model(), free: attempt.is_free_name() });
+    }
+}
+
+fn record_key(attempt: &Attempt) {
+    let Some(key) = attempt.key() else { return };
+    if key.works(attempt.model()) {
+        let provider = &attempt.upstream.provider.name;
+        log::info!("provider {provider}: key {} is in use again", key.hint);
     }
 }
 
 /// Books that a stream has begun well. Whether it is a success shows at its end.
 pub fn record_answer(ctx: &Context) {
     let Some(attempt) = &ctx.course.current else { return };
+    record_key(attempt);
     attempt.upstream.pool.answered(&attempt.pick);
 }
 
@@ -213,6 +285,7 @@ pub fn record_success(ctx: &Context, metrics: &Metrics) {
     let Some(attempt) = &ctx.course.current else { return };
     let name = attempt.upstream.provider.name.as_str();
     metrics.attempts.with_label_values(&[name, "ok"]).inc();
+    record_key(attempt);
     attempt.upstream.provider.budget.serves();
     attempt.upstream.pool.succeeded(&attempt.pick);
 }

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, header};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderName, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
-use super::attempt::{advance, is_our_key, record_answer, record_failure, record_success};
+use super::attempt::{
+    advance, blame_key, is_our_key, note_allowance, record_answer, record_failure, record_success,
+};
 use super::context::{Body, Context, mark};
 use super::hold::{EVENT_STREAM, is_of_type};
 use super::objects::makes_objects;
@@ -15,6 +17,7 @@ use super::refusal::{Refusal, write_body, write_event};
 use super::stream::{FAILURE, Meter, Passed, Stage, WHOLE, edit_whole, error_message, keep};
 use crate::config::ResponseEdits;
 use crate::protocol::openai_chat::Operation;
+use crate::provider::{Fault, pause};
 use crate::routing::{Endpoint, Failure, Next, judge};
 use crate::telemetry::Metrics;
 
@@ -59,28 +62,35 @@ pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeade
     }
     if status == 101 && ctx.endpoint != Some(Endpoint::Realtime) {
         // Nobody asked for that, and what follows it is no HTTP.
-        record_failure(ctx, metrics, Failure::Broken, None);
+        record_failure(ctx, metrics, Failure::Broken);
         return fail_over(ctx, metrics, Failure::Broken, Refusal::upstream_unreachable());
     }
+    note_allowance(ctx, &head.headers);
     if status < 300 || status == 304 {
         return begin_answer(ctx, metrics, head);
     }
     // Redirects are not followed, and not passed on either: they name the provider's addresses.
     let failure = Failure::Status(if status < 400 { 502 } else { status });
-    let pause = retry_after(&head.headers, SystemTime::now());
+    let pause = pause(&head.headers, SystemTime::now());
     if status < 400 {
-        record_failure(ctx, metrics, failure, pause);
+        record_failure(ctx, metrics, failure);
         return fail_over(ctx, metrics, failure, Refusal::upstream_status(502, None, None));
+    }
+    if is_our_key(ctx) && Fault::may_be(status) {
+        if has_words(ctx, head) {
+            return await_words(ctx, head, status, pause);
+        }
+        if let Some(fault) = Fault::of(status, b"") {
+            blame(ctx, metrics, fault, pause)?;
+            return keep_failure(ctx, head, status, pause);
+        }
     }
     if judge(failure, &ctx.snapshot.config.retry, is_our_key(ctx)) == Next::Keep && status < 500 {
         // The client's own mistake, in the provider's own words.
         record_client_error(ctx, metrics, failure);
         return keep_failure(ctx, head, status, pause);
     }
-    record_failure(ctx, metrics, failure, pause);
-    if is_our_key(ctx) && matches!(status, 401 | 403) {
-        return fail_over(ctx, metrics, failure, Refusal::upstream_auth());
-    }
+    record_failure(ctx, metrics, failure);
     if may_retry(ctx) && try_next(ctx, metrics, failure) {
         return again(failure);
     }
@@ -89,10 +99,59 @@ pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeade
 
 /// The replica works; what it says is about the request.
 fn record_client_error(ctx: &Context, metrics: &Metrics, failure: Failure) {
-    record_failure(ctx, metrics, failure, None);
+    record_failure(ctx, metrics, failure);
     if let Some(attempt) = &ctx.course.current {
         attempt.upstream.pool.succeeded(&attempt.pick);
     }
+}
+
+/// Whether an answer has a body that can be waited for before the client hears of it.
+fn has_words(ctx: &Context, head: &ResponseHeader) -> bool {
+    let length = head.headers.get(header::CONTENT_LENGTH);
+    ctx.hold.is_some()
+        && ctx.endpoint != Some(Endpoint::Realtime)
+        && ctx.method != Method::HEAD
+        && length.is_none_or(|length| length != "0")
+}
+
+/// Keeps a failure that may be our key's until what it says is known.
+fn await_words(
+    ctx: &mut Context,
+    head: &mut ResponseHeader,
+    status: u16,
+    pause: Option<Duration>,
+) -> Result<()> {
+    match status {
+        429 => keep_failure(ctx, head, status, pause)?,
+        // Never the client's, whatever becomes of the body.
+        401 | 402 => head.set_status(StatusCode::BAD_GATEWAY)?,
+        _ => {}
+    }
+    ctx.refusal = None;
+    ctx.stage = Stage::Unjudged { kept: BytesMut::new(), status, pause };
+    Ok(())
+}
+
+/// Books what is our key's fault, and tries another; else an error, but for a limit, which is the
+/// client's to know.
+fn blame(
+    ctx: &mut Context,
+    metrics: &Metrics,
+    fault: Fault,
+    pause: Option<Duration>,
+) -> Result<()> {
+    let limited = fault == Fault::Limited;
+    let failure = if limited { Failure::Status(429) } else { Failure::Key };
+    record_failure(ctx, metrics, failure);
+    blame_key(ctx, metrics, fault, pause);
+    if may_retry(ctx) && try_next(ctx, metrics, failure) {
+        return again(failure);
+    }
+    if limited {
+        return Ok(());
+    }
+    ctx.refusal = Some(Refusal::upstream_auth());
+    Error::e_explain(ErrorType::HTTPStatus(502), "the upstream refused our key")
 }
 
 fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader) -> Result<()> {
@@ -181,7 +240,11 @@ fn again(failure: Failure) -> Result<()> {
 /// Chooses the next attempt after `failure`; false when nothing may help.
 pub fn try_next(ctx: &mut Context, metrics: &Metrics, failure: Failure) -> bool {
     let next = judge(failure, &ctx.snapshot.config.retry, is_our_key(ctx));
-    next != Next::Keep && advance(ctx, metrics, Some((failure, next)))
+    let tried = next != Next::Keep && advance(ctx, metrics, Some((failure, next)));
+    if tried && matches!(ctx.stage, Stage::Unjudged { .. }) {
+        ctx.stage = Stage::Pass;
+    }
+    tried
 }
 
 /// Whether another attempt could still be told from a first one: the client has nothing of an
@@ -215,9 +278,12 @@ pub fn write_head(ctx: &mut Context, head: &mut ResponseHeader) -> Result<()> {
     if head.status.as_u16() != 101 {
         head.remove_header(&header::UPGRADE);
     }
-    if let (Stage::Failure { .. }, Some(pause)) =
-        (&ctx.stage, ctx.refusal.as_ref().and_then(|refusal| refusal.retry_after))
-    {
+    let pause = match &ctx.stage {
+        Stage::Failure { .. } => ctx.refusal.as_ref().and_then(|refusal| refusal.retry_after),
+        Stage::Unjudged { status: 429, pause, .. } => *pause,
+        _ => None,
+    };
+    if let Some(pause) = pause {
         head.insert_header(header::RETRY_AFTER, seconds(pause))?;
     }
     ctx.outcome.status = head.status.as_u16();
@@ -283,8 +349,53 @@ pub fn write_chunk(
             }
             Ok(())
         }
+        Stage::Unjudged { .. } => write_unjudged(ctx, metrics, body, end),
         Stage::Stream(_) => write_events(ctx, metrics, body, end),
     }
+}
+
+/// A failure that may be our key's: nothing of it goes out before it is whole, or too long to be.
+fn write_unjudged(
+    ctx: &mut Context,
+    metrics: &Metrics,
+    body: &mut Option<Bytes>,
+    end: bool,
+) -> Result<()> {
+    let Stage::Unjudged { kept, status, pause } = &mut ctx.stage else { return Ok(()) };
+    let (status, pause, chunk) = (*status, *pause, body.take());
+    let fits = chunk.as_ref().is_none_or(|chunk| keep(kept, chunk, FAILURE));
+    if fits && !end {
+        return Ok(());
+    }
+    let mut kept = std::mem::take(kept);
+    if let Some(fault) = Fault::of(status, &kept) {
+        blame(ctx, metrics, fault, pause)?;
+        ctx.refusal = Some(Refusal::upstream_status(status, None, pause));
+        ctx.stage = Stage::Failure { kept };
+    } else {
+        // The client's own mistake, in the provider's own words.
+        record_client_error(ctx, metrics, Failure::Status(status));
+        if !is_heartbeating(ctx) {
+            kept.extend_from_slice(&chunk.filter(|_| !fits).unwrap_or_default());
+            *body = Some(kept.freeze());
+            ctx.stage = Stage::Pass;
+            return Ok(());
+        }
+        ctx.refusal = Some(Refusal::upstream_status(status, None, None));
+        ctx.stage = Stage::Failure { kept };
+    }
+    write_chunk(ctx, metrics, body, end)
+}
+
+/// A failure whose words broke off: what is there of them, and its status, are judged. Whether the
+/// request is tried again; `None` when it is another failure than our key's.
+pub fn judge_broken_off(ctx: &mut Context, metrics: &Metrics) -> Option<bool> {
+    let Stage::Unjudged { kept, status, pause } = &ctx.stage else { return None };
+    let (status, pause, fault) = (*status, *pause, Fault::of(*status, kept)?);
+    if blame(ctx, metrics, fault, pause).is_ok() {
+        ctx.refusal = Some(Refusal::upstream_status(status, None, pause));
+    }
+    Some(ctx.course.next.is_some())
 }
 
 fn write_events(
@@ -307,16 +418,20 @@ fn write_events(
             Ok(())
         }
         Passed::FirstError { status, body: said } => {
+            let ours = status.filter(|_| is_our_key(ctx));
+            let fault = ours.and_then(|status| Fault::of(status, &said));
+            let refusal =
+                Refusal::upstream_status(status.unwrap_or(502), error_message(&said), None);
+            if let Some(fault) = fault {
+                blame(ctx, metrics, fault, None)?;
+                ctx.refusal = Some(refusal);
+                return Error::e_explain(ErrorType::HTTPStatus(502), "the upstream failed");
+            }
             let failure = Failure::Status(status.unwrap_or(502));
             // Without a status it may be about the request: tried elsewhere, and nobody is blamed.
             if status.is_some() {
-                record_failure(ctx, metrics, failure, None);
+                record_failure(ctx, metrics, failure);
             }
-            let status = status.unwrap_or(502);
-            let refusal = match status {
-                401 | 403 if is_our_key(ctx) => Refusal::upstream_auth(),
-                _ => Refusal::upstream_status(status, error_message(&said), None),
-            };
             fail_over(ctx, metrics, failure, refusal)
         }
     }
@@ -349,19 +464,6 @@ pub fn is_streaming(ctx: &Context) -> bool {
         || (ctx.asked.stream && ctx.asked.operation != Operation::Other && is_heartbeating(ctx))
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3), or OpenAI's `retry-after-ms`.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(milliseconds) = text("retry-after-ms").and_then(|ms| ms.trim().parse().ok()) {
-        return Some(Duration::from_millis(milliseconds));
-    }
-    let value = text("retry-after")?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    httpdate::parse_http_date(value).ok()?.duration_since(now).ok()
-}
-
 /// Whole seconds, rounded up: a client that comes back early is only refused again.
 pub fn seconds(pause: Duration) -> u64 {
     pause.as_secs() + u64::from(pause.subsec_nanos() > 0)
@@ -370,21 +472,6 @@ pub fn seconds(pause: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pause_is_read_in_every_form() {
-        let now = httpdate::parse_http_date("Fri, 20 Nov 2026 12:00:00 GMT").unwrap();
-        let read = |name: &'static str, value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(name, value.parse().unwrap());
-            retry_after(&headers, now)
-        };
-        assert_eq!(read("retry-after", "7"), Some(Duration::from_secs(7)));
-        assert_eq!(read("retry-after-ms", "250"), Some(Duration::from_millis(250)));
-        let date = read("retry-after", "Fri, 20 Nov 2026 12:00:30 GMT");
-        assert_eq!(date, Some(Duration::from_secs(30)));
-        assert_eq!(read("retry-after", "soon"), None);
-    }
 
     #[test]
     fn a_pause_is_told_in_whole_seconds_rounded_up() {

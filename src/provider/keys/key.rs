@@ -1,0 +1,216 @@
+//! One key: the header it is sent in, and what is known of it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderName, HeaderValue};
+
+use super::fault::Fault;
+use super::rests::{Name, Rests, Standing, backed_off};
+use super::{KeyState, KeyStatus, milliseconds, now};
+use crate::provider::profile::AuthStyle;
+use crate::provider::sensitive;
+
+/// The first back-off of a disabled key, doubled each time a probe fails.
+const BACK_OFF: Duration = Duration::from_mins(1);
+
+/// One key, as the header it is sent in.
+pub struct ApiKey {
+    pub header: (HeaderName, HeaderValue),
+    /// The last four characters, for logs.
+    pub hint: String,
+    /// When a disabled key is due to be tried again, in milliseconds on the keys' clock; 0: in use.
+    /// A copy of what the lock guards, so that a key in use costs no lock.
+    disabled_until: AtomicU64,
+    /// A request is trying it.
+    probing: AtomicBool,
+    /// When the last thing that is known of a model ends: until then the lock is worth taking.
+    uneasy_until: AtomicU64,
+    /// Something is known of some model.
+    noted: AtomicBool,
+    story: Mutex<Story>,
+}
+
+#[derive(Default)]
+struct Story {
+    disabled: Option<Disabled>,
+    /// Back-offs in a row after which it was refused again.
+    strikes: u32,
+    rests: Rests,
+}
+
+/// Why a key is disabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disabled {
+    Refused,
+    /// Its account has nothing left to spend.
+    Quota,
+    Revoked,
+}
+
+/// The one request that tries a disabled key. Dropped without an outcome it leaves the next one to.
+#[derive(Debug)]
+pub struct Probe(Arc<ApiKey>);
+
+impl ApiKey {
+    pub(super) fn new(header: (HeaderName, HeaderValue), hint: String) -> Self {
+        Self {
+            header,
+            hint,
+            disabled_until: AtomicU64::new(0),
+            probing: AtomicBool::new(false),
+            uneasy_until: AtomicU64::new(0),
+            noted: AtomicBool::new(false),
+            story: Mutex::default(),
+        }
+    }
+
+    /// Books that a request for `model` went well: a disabled key is in use again. True when it was
+    /// disabled.
+    pub fn works(&self, model: &str) -> bool {
+        let disabled = self.disabled_until.load(Relaxed) != 0;
+        if !disabled && !self.noted.load(Relaxed) {
+            return false;
+        }
+        let mut story = self.story();
+        if disabled {
+            (story.disabled, story.strikes) = (None, 0);
+            self.disabled_until.store(0, Relaxed);
+            self.probing.store(false, Relaxed);
+        }
+        story.rests.works(model, now());
+        self.publish(&story.rests);
+        disabled
+    }
+
+    /// Books what an answer said of this key. `pause`: how long the provider asked it to wait. The
+    /// rest or back-off that begins by it, if one does.
+    pub fn fails(&self, fault: Fault, name: Name, pause: Option<Duration>) -> Option<Duration> {
+        let (mut story, now) = (self.story(), now());
+        let begun = match fault {
+            Fault::Limited => story.rests.limit(name, pause, now),
+            Fault::Model => story.rests.refuse(name, now),
+            Fault::Key(reason) => self.disable(&mut story, reason, now),
+        };
+        self.publish(&story.rests);
+        begun
+    }
+
+    /// Books how much of its limits is left: nearly nothing for so long, or enough.
+    pub fn spends<'n>(&self, left: Option<Duration>, name: impl FnOnce() -> Name<'n>) {
+        if left.is_none() && !self.noted.load(Relaxed) {
+            return;
+        }
+        let name = name();
+        let mut story = self.story();
+        story.rests.spend(name, left, now());
+        self.publish(&story.rests);
+    }
+
+    pub(super) fn standing(&self, model: &str, now: u64) -> Standing {
+        match self.disabled_until.load(Relaxed) {
+            0 if self.uneasy_until.load(Relaxed) <= now => Standing::Free,
+            0 => self.story().rests.standing(model, now),
+            due => Standing::Disabled(due),
+        }
+    }
+
+    pub(super) fn status(&self, now: u64, time: SystemTime) -> KeyStatus {
+        let story = self.story();
+        let (resting_models, last, limited) = story.rests.resting(now);
+        let disabled = story.disabled.zip(Some(self.disabled_until.load(Relaxed)));
+        let (state, reason, until) = match disabled {
+            Some((reason, due)) if self.probing.load(Relaxed) => {
+                (KeyState::Probing, Some(reason.as_str()), due)
+            }
+            Some((reason, due)) => (KeyState::Disabled, Some(reason.as_str()), due),
+            None if resting_models > 0 => {
+                (KeyState::Resting, Some(if limited { "limited" } else { "model_refused" }), last)
+            }
+            None => (KeyState::InUse, None, 0),
+        };
+        let until = (until > 0).then(|| time + Duration::from_millis(until.saturating_sub(now)));
+        KeyStatus { hint: self.hint.clone(), state, reason, until, resting_models }
+    }
+
+    pub(super) fn recheck(&self, now: u64) {
+        let mut story = self.story();
+        story.rests.clear();
+        self.publish(&story.rests);
+        if story.disabled.is_some() {
+            self.disabled_until.store(now, Relaxed);
+        }
+    }
+
+    /// Only what comes once the key is due again counts: what was under way before says nothing new.
+    fn disable(&self, story: &mut Story, reason: Disabled, now: u64) -> Option<Duration> {
+        if story.disabled.is_some() && self.disabled_until.load(Relaxed) > now {
+            return None;
+        }
+        let pause = backed_off(first_back_off(), story.strikes);
+        story.strikes = story.strikes.saturating_add(1);
+        story.disabled = Some(reason);
+        self.disabled_until.store(now.saturating_add(milliseconds(pause)), Relaxed);
+        self.probing.store(false, Relaxed);
+        Some(pause)
+    }
+
+    fn publish(&self, rests: &Rests) {
+        self.noted.store(!rests.is_empty(), Relaxed);
+        self.uneasy_until.store(rests.latest(), Relaxed);
+    }
+
+    fn story(&self) -> MutexGuard<'_, Story> {
+        self.story.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn first_back_off() -> Duration {
+    fault!("provider::back_off", |_| Duration::from_millis(200));
+    BACK_OFF
+}
+
+impl Disabled {
+    /// The reason in one word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Quota => "quota",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+impl Probe {
+    /// `None` while another request tries the key.
+    pub(super) fn claim(key: &Arc<ApiKey>) -> Option<Self> {
+        let claimed = key.probing.compare_exchange(false, true, Relaxed, Relaxed).is_ok();
+        claimed.then(|| Self(Arc::clone(key)))
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.probing.store(false, Relaxed);
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ApiKey({})", self.hint)
+    }
+}
+
+impl AuthStyle {
+    /// The header that carries `key`, marked sensitive.
+    pub fn header(self, key: &str) -> Option<(HeaderName, HeaderValue)> {
+        match self {
+            Self::Bearer => {
+                Some((http::header::AUTHORIZATION, sensitive(&format!("Bearer {key}"))?))
+            }
+            Self::ApiKey => Some((HeaderName::from_static("api-key"), sensitive(key)?)),
+        }
+    }
+}
