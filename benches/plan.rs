@@ -1,7 +1,6 @@
 //! What it costs to find a model and to plan a request's way through its targets.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a benchmark that cannot begin ends")]
-use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hint::black_box;
 
@@ -31,7 +30,7 @@ fn models(count: usize) -> Models {
     text.push_str(
         "  - { match: { regex: \"^claude-.*-v[0-9]+$\" }, targets: [{ provider: b }] }\n",
     );
-    let source = Source { path: None, text, environment: BTreeMap::new() };
+    let source = Source { text, ..Source::default() };
     let (config, _) = load(&source).unwrap_or_else(|problems| panic!("{problems:?}"));
     Models::new(&config).expect("every target names a provider")
 }

@@ -14,6 +14,7 @@
 
 mod answers;
 mod bare;
+mod callers;
 mod load;
 mod measure;
 mod process;
@@ -74,6 +75,8 @@ struct Report {
     /// After the start, and after all timed workloads.
     memory: Option<(Pair<Memory>, Pair<Memory>)>,
     growths: Vec<Pair<f64>>,
+    /// Without and with limits.
+    limited: Vec<Pair<f64>>,
 }
 
 fn main() -> ExitCode {
@@ -117,6 +120,11 @@ async fn run(arguments: &Arguments) -> ExitCode {
         let streams = arguments.requests.unwrap_or(Workload::Idle.requests());
         report.growths = bench.idle(streams).await;
     }
+    if wanted(Workload::Limited) {
+        let proxies = bench.start_limited().await;
+        let requests = arguments.requests.unwrap_or(Workload::Limited.requests());
+        report.limited = bench.time(&proxies, Workload::Limited, arguments.rounds, requests).await;
+    }
     report.print();
     if bench.failures > 0 {
         eprintln!("{} requests failed", bench.failures);
@@ -132,16 +140,12 @@ impl Report {
             println!("|---|--:|--:|--:|");
         }
         for (workload, times) in self.times.iter().filter(|(_, times)| !times.is_empty()) {
-            let bare = median(times.iter().map(|pair| pair.bare));
-            let gateway = median(times.iter().map(|pair| pair.gateway));
-            let ratios = times.iter().map(|pair| pair.gateway / pair.bare);
-            let least = ratios.clone().fold(f64::INFINITY, f64::min);
-            let most = ratios.clone().fold(0.0, f64::max);
-            let ratio = median(ratios);
-            let title = workload.title();
-            println!(
-                "| {title} | {bare:.0} µs | {gateway:.0} µs | {ratio:.2} ({least:.2}..{most:.2}) |"
-            );
+            ratios(workload.title(), times);
+        }
+        if !self.limited.is_empty() {
+            println!("\n| CPU time per request | `anonymous` | limited | ratio (min..max) |");
+            println!("|---|--:|--:|--:|");
+            ratios(Workload::Limited.title(), &self.limited);
         }
         if self.memory.is_some() || !self.growths.is_empty() {
             println!("\n| memory | bare pingora | gateway | difference |\n|---|--:|--:|--:|");
@@ -163,6 +167,16 @@ impl<T> Pair<T> {
     fn map<U>(self, change: impl Fn(T) -> U) -> Pair<U> {
         Pair { bare: change(self.bare), gateway: change(self.gateway) }
     }
+}
+
+fn ratios(title: &str, times: &[Pair<f64>]) {
+    let bare = median(times.iter().map(|pair| pair.bare));
+    let gateway = median(times.iter().map(|pair| pair.gateway));
+    let ratios = times.iter().map(|pair| pair.gateway / pair.bare);
+    let least = ratios.clone().fold(f64::INFINITY, f64::min);
+    let most = ratios.clone().fold(0.0, f64::max);
+    let ratio = median(ratios);
+    println!("| {title} | {bare:.0} µs | {gateway:.0} µs | {ratio:.2} ({least:.2}..{most:.2}) |");
 }
 
 fn row(title: &str, unit: &str, Pair { bare, gateway }: Pair<f64>) {

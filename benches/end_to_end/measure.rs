@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::load::{Connection, Load};
 use super::process::{Memory, Process, free_address, open_files};
-use super::workload::{KEY, Side, Workload, configuration, is_tagged};
+use super::callers;
+use super::workload::{ANYBODY, KEY, Side, Workload, configuration, is_tagged, one_key, stored};
 
 /// Fresh processes for the memory of open streams.
 const REPEATS: usize = 3;
@@ -57,12 +58,25 @@ impl Bench {
         let more = [upstream.clone(), self.threads.to_string()];
         let bare = Process::role("bare", address, &more);
 
+        Pair { bare, gateway: self.start_gateway("forebay", &one_key()) }
+    }
+
+    /// Starts two gateways: one that asks nobody for a key, and one whose caller has a key, a user,
+    /// three limits and a quota.
+    pub async fn start_limited(&self) -> Proxies {
+        let bare = self.start_gateway("anonymous", ANYBODY);
+        let store = format!("sqlite:{}", self.directory.path().join("bench.db").display());
+        callers::write(&store).await;
+        Pair { bare, gateway: self.start_gateway("limited", &stored(&store)) }
+    }
+
+    fn start_gateway(&self, name: &str, callers: &str) -> Process {
         let address = free_address();
-        let path = self.directory.path().join("forebay.yaml");
-        let text = configuration(&address.to_string(), &upstream, self.threads);
+        let path = self.directory.path().join(format!("{name}.yaml"));
+        let upstream = self.upstream.address.to_string();
+        let text = configuration(&address.to_string(), &upstream, self.threads, callers);
         std::fs::write(&path, text).expect("the configuration should be written");
-        let gateway = Process::gateway(&self.gateway, &path, address);
-        Pair { bare, gateway }
+        Process::gateway(&self.gateway, &path, address)
     }
 
     /// Microseconds of processor time per request, round by round.

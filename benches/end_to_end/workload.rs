@@ -27,6 +27,8 @@ pub enum Workload {
     Burst,
     /// Memory, with many streams open and silent
     Idle,
+    /// A short chat of a caller with limits, beside one of a caller without a key
+    Limited,
 }
 
 /// Through which proxy.
@@ -49,13 +51,14 @@ impl Workload {
             Self::Tagged => "… with `thinking: tag` and `prefix`",
             Self::Burst => "stream of 128 events, in a burst",
             Self::Idle => "an open, silent stream",
+            Self::Limited => "chat, 1 KB, with a key, a user, three limits and a quota",
         }
     }
 
     /// Requests in one round: some tenths of a second of processor time.
     pub fn requests(self) -> usize {
         match self {
-            Self::Chat => 20_000,
+            Self::Chat | Self::Limited => 20_000,
             Self::Prompt => 4000,
             Self::Stream | Self::Tagged => 640,
             Self::Burst => 1600,
@@ -72,7 +75,7 @@ impl Workload {
     /// Tokens that the upstream counts for one answer.
     pub fn tokens(self) -> usize {
         match self {
-            Self::Chat | Self::Prompt => answers::PLAIN_TOKENS,
+            Self::Chat | Self::Prompt | Self::Limited => answers::PLAIN_TOKENS,
             Self::Stream | Self::Tagged | Self::Burst | Self::Idle => answers::CHUNKS,
         }
     }
@@ -80,13 +83,13 @@ impl Workload {
     /// The request, as an SDK would send it.
     pub fn request(self) -> Bytes {
         let (model, size) = match self {
-            Self::Chat | Self::Stream => ("chat", 1 << 10),
+            Self::Chat | Self::Stream | Self::Limited => ("chat", 1 << 10),
             Self::Prompt => ("chat", 256 << 10),
             Self::Tagged => ("think", 1 << 10),
             Self::Burst => ("burst", 1 << 10),
             Self::Idle => ("idle", 1 << 10),
         };
-        let stream = !matches!(self, Self::Chat | Self::Prompt);
+        let stream = !matches!(self, Self::Chat | Self::Prompt | Self::Limited);
         let body = body(model, size, stream);
         let head = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.example.org\r\n\
@@ -101,7 +104,7 @@ impl Workload {
     /// The body of the one right answer; `None` when the gateway may choose its words.
     pub fn expected(self, side: Side) -> Option<Bytes> {
         match (self, side) {
-            (Self::Chat | Self::Prompt, _) => Some(Bytes::from_static(answers::PLAIN.as_bytes())),
+            (Self::Chat | Self::Prompt | Self::Limited, _) => Some(Bytes::from_static(answers::PLAIN.as_bytes())),
             (Self::Tagged, Side::Gateway) => None,
             (Self::Tagged, Side::Bare) => Some(answers::stream_body(true)),
             _ => Some(answers::stream_body(false)),
@@ -137,8 +140,22 @@ fn body(model: &str, size: usize, stream: bool) -> String {
         + "}"
 }
 
+/// Who may call the gateway: one key of the file.
+pub fn one_key() -> String {
+    format!("keys: [{{ name: bench, key: {KEY} }}]\n")
+}
+
+/// Anybody; a key is none of ours then.
+pub const ANYBODY: &str = "anonymous: true\n";
+
+/// The keys and users of this store, with a quota for everyone.
+pub fn stored(store: &str) -> String {
+    let group = r#"{ name: all, models: ["*"], tokens: 1000000000000 }"#;
+    format!("store: {{ url: \"{store}\" }}\nquotas: {{ refresh: monthly, groups: [{group}] }}\n")
+}
+
 /// The gateway's configuration.
-pub fn configuration(listen: &str, upstream: &str, threads: usize) -> String {
+pub fn configuration(listen: &str, upstream: &str, threads: usize, callers: &str) -> String {
     let target =
         |name: &str| format!("[{{ provider: cluster, model: bench/{name}-70b-instruct }}]");
     let (chat, think) = (target("chat"), target("think"));
@@ -148,9 +165,7 @@ pub fn configuration(listen: &str, upstream: &str, threads: usize) -> String {
 threads: {threads}
 listen:
   - address: {listen}
-keys:
-  - {{ name: bench, key: {KEY} }}
-providers:
+{callers}providers:
   - name: cluster
     kind: vllm
     endpoints: [{{ url: \"http://{upstream}\" }}]

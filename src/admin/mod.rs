@@ -1,52 +1,196 @@
-//! Door 2, the control plane: what operators ask.
+//! Door 2, the control plane: what operators ask, and what they change.
+//!
+//! Pingora owns the listener and hands each request over; an `axum` router below `/admin/v1` answers it
+//! (`router`), once it is clear who asks and what they may do (`authorize`). Keys and users are records
+//! of the store (`records`). Providers and models of the store (`items`) are checked with the whole
+//! configuration before they are written, and their secrets lie there sealed (`seal`).
 
+mod authorize;
+mod caller;
+mod configuration;
+mod desk;
+pub mod dynamic;
+mod given;
+mod items;
+mod keys;
+mod models;
+mod moment;
+mod page;
+mod providers;
+mod records;
+mod refusal;
+mod router;
+pub mod seal;
+pub mod shape;
+mod shown;
+mod throttle;
+mod usage;
+mod users;
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::{Response, StatusCode, header};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::response::IntoResponse as _;
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
+use tower::ServiceExt as _;
 
-use crate::snapshot::Snapshot;
+pub use self::desk::{Desk, Steward};
+use self::desk::From;
+pub use self::items::shelf;
+use self::refusal::Refusal;
 use crate::telemetry;
 
-/// `/metrics` and `/health` on the admin listener.
-pub struct Metrics {
-    snapshot: Arc<ArcSwap<Snapshot>>,
+/// What an operator may send at once.
+pub const LARGEST: usize = 1 << 20;
+/// How long sending it may take.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer may take to be put together: the store has a few seconds for each of its parts.
+const WORK: Duration = Duration::from_secs(60);
+/// The longest answer: ten thousand rows of usage are well below.
+const LONGEST: usize = 64 << 20;
+/// The longest request id taken over from a caller, in bytes.
+const LONGEST_ID: usize = 128;
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The admin API; and on the listener of its own `/metrics` and `/health`.
+pub struct Admin {
+    desk: Arc<Desk>,
     metrics: Arc<telemetry::Metrics>,
+    router: Router,
 }
 
-impl Metrics {
-    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, metrics: Arc<telemetry::Metrics>) -> Self {
-        Self { snapshot, metrics }
+impl Admin {
+    pub fn new(desk: Arc<Desk>, metrics: Arc<telemetry::Metrics>) -> Self {
+        Self { router: router::router(Arc::clone(&desk)), desk, metrics }
+    }
+
+    /// Answers a request, whichever listener it came from.
+    pub async fn answer(
+        &self,
+        request: Request<Bytes>,
+        from: Option<IpAddr>,
+    ) -> Response<Bytes> {
+        let mut request = request.map(Body::from);
+        if let Some(from) = from {
+            request.extensions_mut().insert(From(from));
+        }
+        let work = async {
+            let answer = self.router.clone().oneshot(request).await;
+            let answer = answer.unwrap_or_else(|never| match never {});
+            let (mut head, body) = answer.into_parts();
+            head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            let body = to_bytes(body, LONGEST).await;
+            body.map(|body| Response::from_parts(head, body)).ok()
+        };
+        // A panic costs its request, and nothing else.
+        let contained = AssertUnwindSafe(tokio::time::timeout(WORK, work)).catch_unwind().await;
+        match contained {
+            Ok(Ok(Some(answer))) => answer,
+            Ok(Err(_late)) => refuse(Refusal::store_away()).await,
+            Ok(Ok(None)) | Err(_) => refuse(Refusal::internal()).await,
+        }
+    }
+
+    /// What is answered on the listener of its own.
+    async fn respond(&self, session: &mut ServerSession) -> Response<Bytes> {
+        let request = session.req_header();
+        let get = request.method == Method::GET;
+        match request.uri.path() {
+            "/metrics" if get => {
+                self.desk.snapshot.load().note_health(&self.metrics);
+                let kind = "text/plain; version=0.0.4; charset=utf-8";
+                plain(kind, self.metrics.render())
+            }
+            "/health" if get => plain("application/json", br#"{"status":"ok"}"#.to_vec()),
+            _ => {
+                let from = session.client_addr().and_then(|address| address.as_inet());
+                let from = from.map(std::net::SocketAddr::ip);
+                match read(session).await {
+                    Ok(request) => self.answer(request, from).await,
+                    Err(refusal) => {
+                        // What is still to come is not read.
+                        session.set_keepalive(None);
+                        refuse(refusal).await
+                    }
+                }
+            }
+        }
     }
 }
+
+/// The listener of its own.
+pub struct Listener(pub Arc<Admin>);
 
 #[async_trait]
-impl ServeHttp for Metrics {
+impl ServeHttp for Listener {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let request = session.req_header();
-        let get = request.method == http::Method::GET;
-        let (status, kind, body) = match request.uri.path() {
-            "/metrics" if get => {
-                self.snapshot.load().note_health(&self.metrics);
-                let kind = "text/plain; version=0.0.4; charset=utf-8";
-                (StatusCode::OK, kind, self.metrics.render())
-            }
-            "/health" if get => {
-                (StatusCode::OK, "application/json", br#"{"status":"ok"}"#.to_vec())
-            }
-            _ => {
-                let body = br#"{"error":{"message":"There is nothing here.","type":"invalid_request_error","param":null,"code":"not_found"}}"#;
-                (StatusCode::NOT_FOUND, "application/json", body.to_vec())
-            }
-        };
-        let length = header::HeaderValue::from(body.len());
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-        response.headers_mut().insert(header::CONTENT_LENGTH, length);
-        response
+        let id = request_id(session.req_header().headers.get(&REQUEST_ID));
+        let head = session.req_header().method == Method::HEAD;
+        let (mut parts, body) = self.0.respond(session).await.into_parts();
+        parts.headers.insert(REQUEST_ID.clone(), id);
+        if !head {
+            parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        Response::from_parts(parts, if head { Vec::new() } else { body.to_vec() })
     }
+}
+
+/// A request with its body, bounded in size and time.
+async fn read(session: &mut ServerSession) -> Result<Request<Bytes>, Refusal> {
+    let declared = session.get_header(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > LARGEST) {
+        return Err(Refusal::too_large(LARGEST));
+    }
+    session.set_read_timeout(Some(PATIENCE));
+    let mut body = BytesMut::new();
+    let whole = async {
+        while let Some(piece) = session.read_request_body().await.map_err(|_| Refusal::too_slow())? {
+            if body.len().saturating_add(piece.len()) > LARGEST {
+                return Err(Refusal::too_large(LARGEST));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(())
+    };
+    tokio::time::timeout(PATIENCE, whole).await.map_err(|_| Refusal::too_slow())??;
+    let head = session.req_header();
+    let mut request = Request::new(body.freeze());
+    request.method_mut().clone_from(&head.method);
+    request.uri_mut().clone_from(&head.uri);
+    request.headers_mut().clone_from(&head.headers);
+    Ok(request)
+}
+
+async fn refuse(refusal: Refusal) -> Response<Bytes> {
+    let (head, body) = refusal.into_response().into_parts();
+    let body = to_bytes(body, LONGEST).await.unwrap_or_default();
+    Response::from_parts(head, body)
+}
+
+fn plain(kind: &'static str, body: Vec<u8>) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+/// The caller's id when it is a sane one, else a new one.
+fn request_id(given: Option<&HeaderValue>) -> HeaderValue {
+    let sane = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
+    let given = given.filter(|id| (1..=LONGEST_ID).contains(&id.len()));
+    if let Some(id) = given.filter(|id| id.as_bytes().iter().all(sane)) {
+        return id.clone();
+    }
+    let id = hex::encode(rand::random::<u128>().to_be_bytes());
+    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
 }

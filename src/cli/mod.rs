@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand.
 
 mod check;
+mod db;
 mod health;
+mod import;
 mod mock;
 mod run;
 mod upgrade;
@@ -40,6 +42,10 @@ enum Command {
     Upgrade(upgrade::Arguments),
     /// Ask the server on this machine whether it is ready
     Health(health::Arguments),
+    /// Print another gateway's configuration as a `forebay.yaml`; list what has no equivalent
+    Import(import::Arguments),
+    /// The store: its schema
+    Db(db::Arguments),
     /// A stand-in LLM server, for trying things out and for tests
     Mock(mock::Arguments),
     /// Print a completion script for a shell
@@ -58,6 +64,8 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Command::Health(arguments) => health::health(&arguments),
+        Command::Import(arguments) => import::import(&arguments),
+        Command::Db(arguments) => db::db(&arguments),
         Command::Mock(arguments) => mock::mock(&arguments),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

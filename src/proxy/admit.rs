@@ -10,14 +10,15 @@ use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
+use super::authenticate::authenticate;
 use super::body::{Live, Part};
 use super::buffered::Share;
 use super::context::{Asked, Body, Context, Hop};
 use super::cut::Cut;
 use super::refusal::Refusal;
 use super::spool::Spool;
-use super::{Gateway, cors, hold, objects, tunnel};
-use crate::access::{Credential, percent_decoded};
+use super::{Gateway, account, cors, hold, objects, standing, tunnel};
+use crate::access::percent_decoded;
 use crate::protocol::json::{self, Members};
 use crate::protocol::multipart::{Found, Scanner};
 use crate::protocol::openai_chat::{Caller, wants_usage};
@@ -58,10 +59,12 @@ pub async fn admit(
     let Some(endpoint) = found else { return Err(not_found(ctx, &request.method, path)) };
     ctx.endpoint = Some(endpoint);
     ctx.makes = request.method == http::Method::POST;
-    if let Endpoint::Local(local @ (Local::Live | Local::Ready | Local::Metrics)) = endpoint {
+    if let Endpoint::Local(local) = endpoint
+        && local.needs_no_key()
+    {
         return Ok(Admitted::Local(local));
     }
-    authenticate(ctx, session, endpoint)?;
+    authenticate(ctx, session, gateway, endpoint)?;
     let mut form = None;
     match endpoint {
         Endpoint::Local(local) => return Ok(Admitted::Local(local)),
@@ -74,12 +77,24 @@ pub async fn admit(
     if ctx.course.hops.is_empty() {
         return Err(Refusal::no_default_provider());
     }
+    leave_out_providers(ctx)?;
+    account::open(ctx, gateway)?;
     if endpoint == Endpoint::Realtime && is_websocket(session) {
         ctx.hold = Some(tunnel::install(&mut session.downstream_session, gateway.cut.clone()));
     } else if !matches!(ctx.body, Body::None) {
         install(session, ctx, gateway, form);
     }
     Ok(Admitted::Forward)
+}
+
+/// Leaves out targets at providers that the caller may not use.
+fn leave_out_providers(ctx: &mut Context) -> Result<(), Refusal> {
+    let Some(principal) = &ctx.principal else { return Ok(()) };
+    ctx.course.hops.retain(|hop| principal.may_use_provider(&hop.upstream.provider.name));
+    if ctx.course.hops.is_empty() {
+        return Err(Refusal::provider_not_allowed());
+    }
+    Ok(())
 }
 
 /// Nothing there, or nothing that this method does. What is hidden has no methods either.
@@ -94,9 +109,19 @@ fn not_found(ctx: &Context, method: &Method, path: &str) -> Refusal {
     Refusal::wrong_method(method.as_str(), methods)
 }
 
-/// Metrics are for operators, unless the configuration says otherwise.
+/// Metrics are for operators, and temporary keys for nobody, unless the configuration says otherwise.
 fn is_shown(ctx: &Context, endpoint: Endpoint) -> bool {
-    endpoint != Endpoint::Local(Local::Metrics) || ctx.snapshot.config.metrics.on_data_listener
+    match endpoint {
+        Endpoint::Local(Local::Metrics) => ctx.snapshot.config.metrics.on_data_listener,
+        Endpoint::Local(Local::Operators) => {
+            let admin = &ctx.snapshot.config.admin;
+            admin.as_ref().is_some_and(|admin| admin.on_data_listener)
+        }
+        Endpoint::Local(Local::MakeKey | Local::Challenge) => {
+            ctx.snapshot.config.temporary_keys.is_some()
+        }
+        _ => true,
+    }
 }
 
 /// Whose dialect the caller speaks, as far as its refusals go.
@@ -110,39 +135,6 @@ pub fn caller(path: &str, headers: &HeaderMap) -> Caller {
         return Caller::Gemini;
     }
     Caller::Openai
-}
-
-fn authenticate(ctx: &mut Context, session: &Session, endpoint: Endpoint) -> Result<(), Refusal> {
-    let request = session.req_header();
-    let found = Credential::find(&request.headers, request.uri.query());
-    let credential = found.map_err(|_| Refusal::ambiguous_key())?;
-    let known = credential.as_ref().and_then(|key| ctx.snapshot.keyring.find(key)).cloned();
-    let operator =
-        known.is_none() && credential.as_ref().is_some_and(|key| ctx.snapshot.is_operator(key));
-    // Said on purpose, `anonymous` opens calls, not what is for operators.
-    let internal = endpoint == Endpoint::Local(Local::HealthDetailed);
-    if internal && known.is_none() && !operator && ctx.snapshot.config.anonymous {
-        return Err(Refusal::no_key());
-    }
-    ctx.principal = match (known, credential) {
-        (Some(principal), _) => Some(principal),
-        // The operators' key opens what is for operators, and no call.
-        (None, Some(_)) if operator && internal => Some(ctx.snapshot.anonymous.clone()),
-        (None, Some(_)) if operator => return Err(Refusal::unknown_key()),
-        // With keys of ours about, an unknown one is more likely a mistyped one of them than a
-        // provider's, which it would be sent to.
-        (None, Some(_)) if !ctx.snapshot.config.keys.is_empty() => {
-            return Err(Refusal::unknown_key());
-        }
-        (None, key) if ctx.snapshot.open => {
-            // None of our keys: then it is the caller's own with a provider.
-            ctx.own_key = key;
-            Some(ctx.snapshot.anonymous.clone())
-        }
-        (None, Some(_)) => return Err(Refusal::unknown_key()),
-        (None, None) => return Err(Refusal::no_key()),
-    };
-    Ok(())
 }
 
 async fn by_model(
@@ -289,13 +281,14 @@ fn early_head(ctx: &Context) -> Option<Box<ResponseHeader>> {
     head.insert_header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8").ok()?;
     head.insert_header(header::CACHE_CONTROL, "no-cache").ok()?;
     head.insert_header("x-request-id", ctx.request_id.clone()).ok()?;
+    standing::write(ctx, &mut head).ok()?;
     cors::allow(ctx, &mut head).ok()?;
     Some(Box::new(head))
 }
 
 // === bodies ===
 
-async fn read_json(
+pub async fn read_json(
     session: &mut Session,
     ctx: &Context,
     metrics: &Metrics,

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use http::{HeaderValue, Method};
 use pingora::http::ResponseHeader;
 
+use super::account::Account;
 use super::attempt::Attempt;
 use super::body::Part;
 use super::hold::Hold;
 use super::refusal::Refusal;
+use super::standing;
 use super::stream::Stage;
 use crate::access::{Credential, Principal};
 use crate::balance::Replica;
@@ -35,6 +37,7 @@ pub struct Context {
     /// Absent when privacy says so.
     pub client: Option<IpAddr>,
     pub principal: Option<Arc<Principal>>,
+    pub account: Account,
     /// The origin a browser is told it may call from.
     pub origin: Option<String>,
     /// A key that is none of ours: the caller's own with a provider.
@@ -139,6 +142,7 @@ impl Context {
             endpoint: None,
             client: None,
             principal: None,
+            account: Account::default(),
             origin: None,
             own_key: None,
             body: Body::None,
@@ -192,6 +196,7 @@ impl Drop for UnderWay {
 /// Headers every answer carries.
 pub fn mark(ctx: &Context, head: &mut ResponseHeader) -> pingora::Result<()> {
     head.insert_header("x-request-id", ctx.request_id.clone())?;
+    standing::write(ctx, head)?;
     if let Some(attempt) = &ctx.course.current {
         head.insert_header("x-forebay-provider", attempt.upstream.provider.label.clone())?;
         if let Some(leg) = &attempt.leg {

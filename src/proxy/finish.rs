@@ -3,13 +3,14 @@
 use http::StatusCode;
 use pingora::proxy::Session;
 
+use super::account;
 use super::contain::PANICKED;
 use super::context::Context;
 use super::hold;
 use crate::telemetry::{Entry, Metrics, Tokens};
 
 /// nginx's status for a client that left before there was an answer.
-const CLIENT_GONE: u16 = 499;
+pub const CLIENT_GONE: u16 = 499;
 
 /// Gives the client's session back, and settles the request.
 pub fn finish(session: &mut Session, ctx: &mut Context) {
@@ -40,6 +41,7 @@ impl Drop for Context {
 
 fn settle(ctx: &mut Context) {
     let Some(under_way) = ctx.unsettled.take() else { return };
+    account::settle(ctx);
     let metrics = &under_way.0;
     count(ctx, metrics, ctx.endpoint.map_or("other", |endpoint| endpoint.label()));
     if ctx.endpoint.is_some() {
@@ -92,7 +94,7 @@ fn log_access(ctx: &Context) {
         endpoint: ctx.endpoint.map_or("other", |endpoint| endpoint.label()),
         status: ctx.outcome.status,
         client: ctx.client,
-        key: ctx.principal.as_ref().map(|principal| principal.name.as_str()),
+        key: ctx.principal.as_ref().map(|principal| &*principal.name),
         model: model.as_deref(),
         provider: provider.as_deref(),
         attempts: ctx.course.attempts,

@@ -13,12 +13,12 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use serde_json::{Map, Value, json};
 
-use super::Gateway;
 use super::context::{Context, mark};
-use super::cors;
 use super::refusal::Refusal;
+use super::{Gateway, cors, me, operators, temporary};
 use crate::access::{Principal, percent_decoded};
 use crate::balance::{Health, ModelCard};
+use crate::provider::KeyStatus;
 use crate::routing::{Local, Model};
 use crate::snapshot::{LastReload, Reload, Snapshot, Upstream};
 
@@ -47,10 +47,23 @@ pub async fn answer(
             let content_type = "text/plain; version=0.0.4; charset=utf-8";
             Answer { status: 200, content_type, body: gateway.metrics.render().into() }
         }
+        Local::Operators => return operators::answer(session, ctx, gateway).await,
         Local::Models => {
             let data = models(&ctx.snapshot, ctx.principal.as_deref());
             json(200, &json!({ "object": "list", "data": data }))
         }
+        Local::Me => match me::tell(ctx, gateway) {
+            Ok(told) => json(200, &told),
+            Err(refusal) => return Ok(Some(refusal)),
+        },
+        Local::MakeKey => match temporary::make(session, ctx, gateway).await {
+            Ok(made) => json(201, &made),
+            Err(refusal) => return Ok(Some(refusal)),
+        },
+        Local::Challenge => match temporary::challenge(session, ctx, gateway).await {
+            Ok(made) => json(200, &made),
+            Err(refusal) => return Ok(Some(refusal)),
+        },
         Local::Model => {
             let id = percent_decoded(path.strip_prefix("/v1/models/").unwrap_or_default());
             let mut known = models(&ctx.snapshot, ctx.principal.as_deref()).into_iter();
@@ -62,6 +75,9 @@ pub async fn answer(
     };
     let mut head = ResponseHeader::build(answer.status, Some(8))?;
     head.insert_header(header::CONTENT_TYPE, answer.content_type)?;
+    if matches!(local, Local::Me | Local::MakeKey | Local::Challenge) {
+        head.insert_header(header::CACHE_CONTROL, "no-store")?;
+    }
     write(session, ctx, head, answer.body).await?;
     Ok(None)
 }
@@ -95,18 +111,26 @@ fn json(status: u16, value: &Value) -> Answer {
 
 /// Every model a caller may use: the configured names, then what rules let through of what the
 /// providers have. Each name once, the first wins.
-fn models(snapshot: &Snapshot, principal: Option<&Principal>) -> Vec<Value> {
+pub fn models(snapshot: &Snapshot, principal: Option<&Principal>) -> Vec<Value> {
     let mut listed = Vec::new();
     let mut seen = HashSet::new();
     let may = |name: &str| principal.is_none_or(|principal| principal.may_use(name));
-    for model in snapshot.models.all() {
+    let reached = |provider: &str| {
+        principal.is_none_or(|principal| principal.may_use_provider(provider))
+    };
+    let served = |model: &Model| {
+        let mut upstreams = model.targets.iter().filter_map(|it| snapshot.upstream(it.provider));
+        upstreams.any(|upstream| reached(&upstream.provider.name))
+    };
+    for model in snapshot.models.all().iter().filter(|model| served(model)) {
         for name in &model.names {
             if may(name) && seen.insert(name.clone()) {
                 listed.push(card(snapshot, model, name));
             }
         }
     }
-    for upstream in &snapshot.upstreams {
+    let upstreams = snapshot.upstreams.iter();
+    for upstream in upstreams.filter(|upstream| reached(&upstream.provider.name)) {
         for known in upstream.catalogue.cards().iter() {
             if may(&known.id) && serves(snapshot, upstream, known) && seen.insert(known.id.clone())
             {
@@ -165,6 +189,7 @@ fn detailed(snapshot: &Snapshot, last: &LastReload) -> Value {
             "name": upstream.provider.name,
             "status": if healthy { "healthy" } else { "unhealthy" },
             "replicas": replicas,
+            "keys": upstream.provider.keys.states().iter().map(key).collect::<Vec<_>>(),
         })
     };
     let providers: Vec<Value> = snapshot.upstreams.iter().map(provider).collect();
@@ -196,6 +221,17 @@ fn configuration(snapshot: &Snapshot, last: &LastReload) -> Value {
 /// A moment as RFC 3339 has it, to the millisecond.
 fn moment(time: SystemTime) -> Option<String> {
     Some(format!("{:.3}", Timestamp::try_from(time).ok()?))
+}
+
+/// How one of our keys with a provider is. Of the key itself only its end is told.
+fn key(status: &KeyStatus) -> Value {
+    json!({
+        "hint": status.hint,
+        "state": status.state.as_str(),
+        "reason": status.reason,
+        "until": status.until.and_then(moment),
+        "resting_models": status.resting_models,
+    })
 }
 
 fn replica(status: &crate::balance::ReplicaStatus) -> Value {

@@ -1,7 +1,10 @@
 //! Door 1, the data plane: a request's way through pingora's phases, in the order of its life.
 
+mod account;
+mod address;
 mod admit;
 mod attempt;
+mod authenticate;
 mod body;
 mod buffered;
 mod clock;
@@ -14,13 +17,17 @@ mod finish;
 mod forward;
 mod hold;
 mod local;
+mod me;
 mod objects;
+mod operators;
 mod refusal;
 mod rescue;
 mod respond;
 mod spool;
 mod stand_in;
+mod standing;
 mod stream;
+mod temporary;
 mod tunnel;
 
 use std::sync::Arc;
@@ -43,9 +50,11 @@ use self::contain::{contain, contained};
 pub use self::context::Context;
 pub use self::cut::until_told;
 pub use self::edge::{CONNECTION, Connection};
+pub use self::operators::Operators;
 use self::refusal::Refusal;
 pub use self::rescue::answer_unread;
-use crate::access::Owners;
+use crate::access::{Owners, Registry};
+use crate::ledger::UsageBook;
 use crate::routing::Endpoint;
 use crate::snapshot::{LastReload, Snapshot};
 use crate::telemetry::Metrics;
@@ -62,6 +71,12 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// Who made which object at a provider.
     pub owners: Arc<Owners>,
+    /// The keys and users of the store.
+    pub registry: Arc<Registry>,
+    /// What was used, until it is in the store.
+    pub usage: Arc<UsageBook>,
+    /// Who answers operators that come through the data listeners.
+    pub operators: Option<Operators>,
     /// False while draining.
     pub ready: Arc<AtomicBool>,
     /// Turns true when streams must end.
@@ -256,8 +271,7 @@ impl Gateway {
                 if attempt::advance(ctx, &self.metrics, None) {
                     return Ok(false);
                 }
-                let hops = ctx.course.hops.iter();
-                match hops.filter_map(|hop| hop.upstream.provider.keys.rested_in()).min() {
+                match ctx.course.hops.iter().filter_map(attempt::rested_in).min() {
                     Some(rest) => Refusal::upstream_limited(rest),
                     None => Refusal::no_healthy_upstream(None),
                 }

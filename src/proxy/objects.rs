@@ -78,7 +78,7 @@ fn referred(owners: &Owners, body: &[u8]) -> Result<BTreeSet<String>, Refusal> {
 
 fn follow(owners: &Owners, ctx: &mut Context, id: &str) -> Result<(), Refusal> {
     let Some(origin) = owners.find(id) else { return Ok(()) };
-    if ctx.principal.as_ref().is_none_or(|principal| *principal.name != *origin.owner) {
+    if ctx.principal.as_ref().is_none_or(|principal| principal.id != origin.owner) {
         return Err(Refusal::unknown_object(id));
     }
     let mut upstreams = ctx.snapshot.upstreams.iter();
@@ -124,7 +124,7 @@ pub fn remember(owners: &Owners, ctx: &mut Context) {
     let read = |json: &[u8]| serde_json::from_slice::<Value>(json).ok();
     let Some(told) = read(&told).or_else(|| read(&first_event(&told)?)) else { return };
     let origin = Origin {
-        owner: Arc::from(principal.name.as_str()),
+        owner: Arc::clone(&principal.id),
         provider: Arc::from(attempt.upstream.provider.name.as_str()),
         key: match &attempt.auth {
             Auth::Ours(key) => Some(Arc::clone(key)),

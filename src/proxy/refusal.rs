@@ -5,6 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 
+use crate::access::Why;
+use crate::access::limits::{Claim, Exceeded, LimitKind};
+use crate::config::format_usd;
 use crate::protocol::json::{ScanError, WrongType};
 use crate::protocol::multipart::MultipartError;
 use crate::protocol::openai_chat::{
@@ -52,6 +55,33 @@ impl Refusal {
         Self::new(401, "invalid_api_key", "This API key is not valid here.")
     }
 
+    /// A key of ours that is not let in now.
+    pub fn refused_key(why: &Why) -> Self {
+        let told = |what: &str, reason: &str| match reason {
+            "" => format!("This {what} is disabled."),
+            reason => format!("This {what} is disabled: {reason}"),
+        };
+        let message = match why {
+            Why::Disabled(reason) => told("API key", reason),
+            Why::UserDisabled(reason) => told("API key's user", reason),
+            Why::Expired => "This API key has expired.".to_owned(),
+            Why::UserExpired => "This API key's user has expired.".to_owned(),
+            Why::UserGone => "This API key's user does not exist any more.".to_owned(),
+        };
+        Self::new(401, "invalid_api_key", message)
+    }
+
+    /// The key may be one of those that cannot be looked up now.
+    pub fn keys_away() -> Self {
+        let message = "The API key cannot be looked up now. Send the request again.";
+        let retry_after = Some(Duration::from_secs(1));
+        Self { retry_after, ..Self::new(503, "overloaded", message) }
+    }
+
+    pub fn not_for_this_key() -> Self {
+        Self::new(403, "permission_denied", "This API key may not see this.")
+    }
+
     pub fn ambiguous_key() -> Self {
         Self::new(
             400,
@@ -85,6 +115,84 @@ impl Refusal {
             format!("This API key may not use the model `{shown}`."),
         )
         .about("model")
+    }
+
+    pub fn provider_not_allowed() -> Self {
+        let message = "This API key may use none of the providers that could serve this.";
+        Self::new(403, "model_not_allowed", message)
+    }
+
+    /// A limit of the caller's, or of the model, is reached.
+    pub fn exceeded(exceeded: &Exceeded, claim: &Claim) -> Self {
+        let (limit, cap) = (exceeded.limit.as_str(), exceeded.cap);
+        let whose = exceeded.who.as_str();
+        let too_large = |claimed: u64, shown: String| {
+            let more = claimed > cap && cap > 0;
+            more.then(|| format!(" This request may come to {shown}: more than there ever is."))
+        };
+        let (code, what, more) = match exceeded.limit {
+            LimitKind::Blocked => ("rate_limit_exceeded", "lets no request through".into(), None),
+            LimitKind::Rate => ("rate_limit_exceeded", "is reached".into(), None),
+            LimitKind::RequestsPerMinute => {
+                ("rate_limit_exceeded", format!("of {cap} is reached"), None)
+            }
+            LimitKind::TokensPerMinute => {
+                let more = too_large(claim.tokens, format!("{} tokens", claim.tokens));
+                ("rate_limit_exceeded", format!("of {cap} is reached"), more)
+            }
+            LimitKind::Concurrency => {
+                ("concurrency_exceeded", format!("of {cap} is reached"), None)
+            }
+            LimitKind::Quota => {
+                let more = too_large(claim.tokens, format!("{} tokens", claim.tokens));
+                ("quota_exceeded", format!("of {cap} tokens is used up"), more)
+            }
+            LimitKind::Budget => {
+                let usd = format!("{} USD", format_usd(claim.cost_nanos));
+                let what = format!("of {} USD is used up", format_usd(cap));
+                ("quota_exceeded", what, too_large(claim.cost_nanos, usd))
+            }
+        };
+        let more = more.unwrap_or_default();
+        let message = format!("The `{limit}` of this {whose} {what}.{more}");
+        // A client that is told 0 comes back at once.
+        let retry_after = Some(exceeded.retry_after.max(Duration::from_secs(1)));
+        Self { retry_after, ..Self::new(429, code, message) }
+    }
+
+    pub fn too_many_addresses(whose: &str) -> Self {
+        let message = format!("This {whose} is used from more addresses than it may be.");
+        Self::new(403, "too_many_addresses", message)
+    }
+
+    /// The way to a temporary key that was taken is closed here.
+    pub fn not_offered(what: &str) -> Self {
+        Self::new(400, "invalid_request", format!("{what} gets no temporary key here."))
+    }
+
+    pub fn no_proof() -> Self {
+        let message = "Send {\"password\": …}, or {\"challenge\": …, \"solution\": …}.";
+        Self::new(400, "invalid_request", message)
+    }
+
+    pub fn wrong_challenge(why: &str) -> Self {
+        Self::new(400, "invalid_request", format!("{why}. Ask for another one.")).about("challenge")
+    }
+
+    pub fn wrong_proof(message: &str) -> Self {
+        Self::new(403, "permission_denied", message)
+    }
+
+    pub fn too_many_attempts(retry_after: Duration) -> Self {
+        let retry_after = Some(retry_after.max(Duration::from_secs(1)));
+        let message = "This address has tried too often. Try again later.";
+        Self { retry_after, ..Self::new(429, "rate_limit_exceeded", message) }
+    }
+
+    pub fn too_many_keys(retry_after: Duration) -> Self {
+        let retry_after = Some(retry_after.max(Duration::from_secs(1)));
+        let message = "This address has as many temporary keys as it may have.";
+        Self { retry_after, ..Self::new(429, "quota_exceeded", message) }
     }
 
     pub fn unknown_object(id: &str) -> Self {

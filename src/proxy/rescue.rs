@@ -15,7 +15,9 @@ use super::hold::{self, SILENT_UPSTREAM};
 use super::local;
 use super::new_request_id;
 use super::refusal::{Refusal, write_body, write_event};
-use super::respond::{break_off, is_streaming, may_retry, seconds, try_next};
+use super::respond::{
+    break_off, is_streaming, judge_broken_off, may_retry, seconds, try_next,
+};
 use crate::protocol::openai_chat::Caller;
 use crate::routing::Failure;
 use crate::telemetry::Metrics;
@@ -24,6 +26,10 @@ use crate::telemetry::Metrics;
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// What is likely to have arrived with the head.
 const SHORT_BODY: u64 = 64 << 10;
+/// How much of an unread body is read at once, and the pause between such pieces: what nobody wants
+/// must not take the processor from those who are served. 13 MB/s.
+const PIECE: usize = 64 << 10;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// No connection came about: true when another attempt may help.
 pub fn after_connect(ctx: &mut Context, metrics: &Metrics) -> bool {
@@ -62,6 +68,9 @@ pub fn after_attempt(ctx: &mut Context, metrics: &Metrics, error: &Error, reused
         ctx.outcome.client_gone = error.esource == ErrorSource::Downstream && !ours;
         return false;
     };
+    if let Some(again) = judge_broken_off(ctx, metrics) {
+        return again;
+    }
     // Whoever is still asked has no reason to answer.
     let unfinished = ctx.hold.as_ref().is_some_and(|hold| hold.progress().unfinished);
     if failure == Failure::Timeout && unfinished {
@@ -75,7 +84,7 @@ pub fn after_attempt(ctx: &mut Context, metrics: &Metrics, error: &Error, reused
 }
 
 fn after_failure(ctx: &mut Context, metrics: &Metrics, failure: Failure) -> bool {
-    record_failure(ctx, metrics, failure, None);
+    record_failure(ctx, metrics, failure);
     let retry = may_retry(ctx) && try_next(ctx, metrics, failure);
     if !retry {
         ctx.course.failure = Some(failure);
@@ -184,6 +193,7 @@ fn explain(ctx: &Context, error: &Error) -> Refusal {
         Some(Failure::Connect | Failure::Broken) => Refusal::upstream_unreachable(),
         Some(Failure::Timeout) => Refusal::upstream_timeout(),
         Some(Failure::Status(status)) => Refusal::upstream_status(status, None, None),
+        Some(Failure::Key) => Refusal::upstream_auth(),
         None => Refusal::internal(),
     }
 }
@@ -241,8 +251,18 @@ async fn answer(session: &mut Session, ctx: &mut Context, refusal: &Refusal) -> 
 /// Reads what the client still sends, for a while: closing with unread bytes resets the connection,
 /// and the client may never see why.
 async fn drain(session: &mut Session) {
-    session.set_total_drain_timeout(Some(DRAIN));
-    if session.drain_request_body().await.is_err() {
+    let all = async {
+        let mut read = 0;
+        while let Some(piece) = session.downstream_session.read_request_body().await? {
+            read += piece.len();
+            if read >= PIECE {
+                read = 0;
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        Ok::<_, Box<Error>>(())
+    };
+    if !matches!(tokio::time::timeout(DRAIN, all).await, Ok(Ok(()))) {
         session.set_keepalive(None);
     }
 }

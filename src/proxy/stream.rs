@@ -1,10 +1,12 @@
 //! The answer's bytes on their way to the client: read in passing, edited where asked for.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::config::{ResponseEdits, Thinking};
 use crate::protocol::openai_chat::{
-    Operation, StreamEditor, StreamOptions, Usage, edit_response, last_usage, read_usage,
+    Delivered, Operation, StreamEditor, StreamOptions, Usage, edit_response, last_usage, read_usage,
 };
 
 /// Answers up to this size are kept whole for their edits.
@@ -32,6 +34,8 @@ pub enum Stage {
     Meter(Meter),
     /// The provider's failure, kept for what it says.
     Failure { kept: BytesMut },
+    /// A failure that may be our key's, kept until what it says is known.
+    Unjudged { kept: BytesMut, status: u16, pause: Option<Duration> },
 }
 
 /// An event stream under way.
@@ -91,10 +95,28 @@ impl Stage {
 
     pub fn usage(&self) -> Option<Usage> {
         match self {
-            Self::Pass | Self::Failure { .. } => None,
+            Self::Pass | Self::Failure { .. } | Self::Unjudged { .. } => None,
             Self::Stream(stream) => stream.editor.usage(),
             Self::Edit { usage, .. } => *usage,
             Self::Meter(meter) => meter.usage(),
+        }
+    }
+
+    /// Whether what was told of usage is all there is to tell.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Stream(stream) => stream.editor.done(),
+            _ => true,
+        }
+    }
+
+    /// Tokens of the answer that has gone by, estimated.
+    pub fn delivered(&self) -> u64 {
+        match self {
+            Self::Pass | Self::Failure { .. } | Self::Unjudged { .. } => 0,
+            Self::Stream(stream) => stream.editor.delivered(),
+            Self::Edit { kept, .. } => delivered(kept),
+            Self::Meter(meter) => meter.delivered(),
         }
     }
 
@@ -162,6 +184,15 @@ impl Meter {
         }
     }
 
+    fn delivered(&self) -> u64 {
+        match self.kept.as_slice() {
+            // Of what has not been kept, all is taken for text.
+            [] => self.length as u64 / 4,
+            [whole] => delivered(whole),
+            pieces => delivered(&pieces.concat()),
+        }
+    }
+
     fn usage(&self) -> Option<Usage> {
         if self.length > METERED_WHOLE {
             return last_usage(&self.tail);
@@ -172,6 +203,12 @@ impl Meter {
             pieces => usage_of(&pieces.concat()),
         }
     }
+}
+
+fn delivered(answer: &[u8]) -> u64 {
+    let mut delivered = Delivered::default();
+    delivered.read(answer);
+    delivered.tokens()
 }
 
 /// The usage of a whole answer. Servers write it last, or nearly so, where it is found without
@@ -193,7 +230,11 @@ pub fn keep(kept: &mut BytesMut, chunk: &Bytes, most: usize) -> bool {
 /// The edited answer, and the usage it told of.
 pub fn edit_whole(kept: BytesMut, edits: &ResponseEdits) -> (Bytes, Option<Usage>) {
     let whole = kept.freeze();
-    let usage = usage_of(&whole);
+    let usage = usage_of(&whole).or_else(|| {
+        // Without a word about usage: what there is of an answer is known only now.
+        let spoken = *edits != ResponseEdits::default();
+        spoken.then(|| Usage { completion: delivered(&whole), ..Usage::default() })
+    });
     (edit_response(&whole, edits).unwrap_or(whole), usage)
 }
 

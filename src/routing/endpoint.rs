@@ -23,6 +23,14 @@ pub enum Local {
     Models,
     /// One model, by the id after `/v1/models/`.
     Model,
+    /// What the caller's own key may do, and how much of it is left.
+    Me,
+    /// The operators' own: answered by door 2, which asks for its own key.
+    Operators,
+    /// Makes a temporary key.
+    MakeKey,
+    /// What has to be worked on for one.
+    Challenge,
     Live,
     Ready,
     HealthDetailed,
@@ -80,11 +88,18 @@ const BY_ID: &[&str] = &["/v1/responses", "/v1/videos"];
 
 const LOCAL: &[(&str, Local)] = &[
     ("/v1/models", Local::Models),
+    ("/v1/me", Local::Me),
     ("/health", Local::Live),
     ("/health/live", Local::Live),
     ("/health/ready", Local::Ready),
     ("/health/detailed", Local::HealthDetailed),
     ("/metrics", Local::Metrics),
+];
+
+/// What is answered here and changes something.
+const LOCAL_POST: &[(&str, Local)] = &[
+    ("/v1/temporary-keys", Local::MakeKey),
+    ("/v1/temporary-keys/challenge", Local::Challenge),
 ];
 
 /// Every method that means something somewhere.
@@ -104,6 +119,10 @@ impl Endpoint {
 
     /// The endpoint at `path`; `None` for everything else, which is never passed on.
     pub fn find(method: &Method, path: &str) -> Option<Self> {
+        if is_for_operators(path) {
+            // Never passed on, so its spelling is the business of whoever answers it.
+            return METHODS.contains(method).then_some(Self::Local(Local::Operators));
+        }
         if !is_canonical(path) {
             return None;
         }
@@ -111,6 +130,11 @@ impl Endpoint {
             && let Some(found) = find_local(path)
         {
             return Some(found);
+        }
+        if *method == Method::POST
+            && let Some((_, local)) = LOCAL_POST.iter().find(|(known, _)| *known == path)
+        {
+            return Some(Self::Local(*local));
         }
         if *method == Method::POST
             && let Some(call) = find_by_model(path)
@@ -127,12 +151,34 @@ impl Endpoint {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Local(Local::Models | Local::Model) => "/v1/models",
+            Self::Local(Local::Me) => "/v1/me",
+            Self::Local(Local::MakeKey | Local::Challenge) => "/v1/temporary-keys",
             Self::Local(Local::Metrics) => "/metrics",
+            Self::Local(Local::Operators) => "/admin/v1",
             Self::Local(_) => "/health",
             Self::ByModel(call) | Self::ByDefault(call) => call.label,
             Self::Realtime => "/v1/realtime",
         }
     }
+}
+
+impl Local {
+    /// Whether anybody may ask.
+    pub fn needs_no_key(self) -> bool {
+        matches!(
+            self,
+            Self::Live
+                | Self::Ready
+                | Self::Metrics
+                | Self::Operators
+                | Self::MakeKey
+                | Self::Challenge
+        )
+    }
+}
+
+fn is_for_operators(path: &str) -> bool {
+    path.starts_with("/admin/v1/") || below(path, "/swagger-ui").is_some() || path == "/swagger-ui"
 }
 
 /// One spelling per resource: what is authorised here must be what the upstream resolves. So what

@@ -74,8 +74,6 @@ fn in_order(model: &Arc<Model>, asked: &Arc<str>) -> impl Iterator<Item = Leg> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::config::{Source, load};
 
@@ -96,7 +94,7 @@ models:
 "#;
 
     fn models() -> Models {
-        let source = Source { path: None, text: FILE.to_owned(), environment: BTreeMap::new() };
+        let source = Source { text: FILE.to_owned(), ..Source::default() };
         Models::new(&load(&source).unwrap().0).unwrap()
     }
 

@@ -13,6 +13,8 @@ pub enum Failure {
     Broken,
     /// The upstream answered with this status, or with an error of this status as its first event.
     Status(u16),
+    /// The upstream refused our key, or says that it is used up.
+    Key,
 }
 
 /// What may help.
@@ -32,7 +34,9 @@ pub fn judge(failure: Failure, retry: &Retry, our_key: bool) -> Next {
         // A connection that breaks before an answer is a failed connection that was noticed late.
         Failure::Connect | Failure::Broken => retry.on.connect,
         Failure::Timeout => retry.on.timeout,
-        Failure::Status(401 | 403) => return if our_key { Next::AnotherKey } else { Next::Keep },
+        Failure::Key | Failure::Status(401 | 403) => {
+            return if our_key { Next::AnotherKey } else { Next::Keep };
+        }
         Failure::Status(status) => retry.on.statuses.contains(&status),
     };
     match failure {
@@ -48,6 +52,7 @@ impl Failure {
         match self {
             Self::Connect | Self::Timeout | Self::Broken => true,
             Self::Status(status) => status >= 500,
+            Self::Key => false,
         }
     }
 
@@ -58,7 +63,7 @@ impl Failure {
             Self::Timeout => "timeout",
             Self::Broken => "broken",
             Self::Status(429) => "limited",
-            Self::Status(401 | 403) => "refused",
+            Self::Key | Self::Status(401 | 403) => "refused",
             Self::Status(status) if status >= 500 => "server_error",
             Self::Status(_) => "client_error",
         }
@@ -78,6 +83,7 @@ mod tests {
         assert_eq!(judged(Failure::Status(503)), Next::AnotherReplica);
         assert_eq!(judged(Failure::Status(429)), Next::AnotherKey);
         assert_eq!(judged(Failure::Status(401)), Next::AnotherKey);
+        assert_eq!(judged(Failure::Key), Next::AnotherKey);
         assert_eq!(judged(Failure::Status(400)), Next::Keep);
         assert_eq!(judged(Failure::Status(404)), Next::Keep);
     }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connections::Open;
 use super::ear::{Ear, Kind};
+use super::keeper::{Desk, Order};
 use super::succession::Succession;
 use crate::proxy::until_told;
 use crate::snapshot::Snapshot;
@@ -45,6 +46,8 @@ pub struct Drain {
     /// Connections that are open.
     pub open: Arc<Open>,
     pub succession: Arc<Succession>,
+    /// Who delivers what was counted here.
+    pub desk: Arc<Desk>,
     /// Tells idle connections that they may close.
     pub close_idle: watch::Sender<bool>,
     /// Tells streams that they must end.
@@ -85,6 +88,7 @@ impl BackgroundService for Drain {
                 () = interrupt.hear() => {}
             }
         }
+        self.desk.ask(Order::Leave).await;
         info!("drained");
         #[expect(
             clippy::disallowed_methods,

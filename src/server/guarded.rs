@@ -34,6 +34,10 @@ const READ_AHEAD: u64 = 64 << 10;
 /// Room for one read of a head.
 const READ: usize = 1 << 10;
 
+/// How long a client may take to close after an HTTP/2 connection's end: what it sends meanwhile is
+/// read, for unread bytes would make of the close a reset, and of what it has not read yet nothing.
+const CLOSE: Duration = Duration::from_secs(1);
+
 /// What is allowed to a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowed {
@@ -61,6 +65,8 @@ pub struct Guarded {
     ahead: BytesMut,
     /// Runs while the client takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Runs once our side has ended.
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 impl Guarded {
@@ -75,6 +81,7 @@ impl Guarded {
             answer: None,
             ahead: BytesMut::new(),
             stalled: None,
+            closing: None,
         }
     }
 
@@ -123,6 +130,22 @@ impl Guarded {
         let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(stall)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
+    }
+
+    /// Waits for the client's own end, for a while.
+    fn hear_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.closing.get_or_insert_with(|| Box::pin(sleep(CLOSE)));
+        if timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut room = [0; READ];
+        loop {
+            let mut unread = ReadBuf::new(&mut room);
+            let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut unread));
+            if read.is_err() || unread.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
     }
 
     fn count(&mut self, read: usize) -> io::Result<()> {
@@ -204,8 +227,11 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = Pin::new(&mut self.io).poll_shutdown(cx);
-        self.watch(cx, shut)
+        if self.closing.is_none() {
+            let shut = Pin::new(&mut self.io).poll_shutdown(cx);
+            ready!(self.watch(cx, shut))?;
+        }
+        self.hear_out(cx).map(Ok)
     }
 
     fn poll_write_vectored(

@@ -2,6 +2,7 @@
 //! the way down.
 
 mod background;
+mod candidate;
 mod certificates;
 mod connections;
 mod drain;
@@ -12,6 +13,7 @@ mod handover;
 mod handshake;
 mod heads;
 mod http2;
+mod keeper;
 mod listen;
 mod lookout;
 mod notify;
@@ -19,6 +21,7 @@ mod place;
 mod probe;
 mod reload;
 mod settings;
+mod shelf;
 mod signals;
 mod sockets;
 mod stamp;
@@ -51,18 +54,23 @@ use self::handover::{Launch, Office};
 pub use self::handover::{Refused, find_control, upgrade};
 use self::handshake::Handshakes;
 use self::heads::Punctual;
+use self::keeper::{Desk, Keeper};
 use self::lookout::Lookout;
 use self::place::Place;
 pub use self::probe::{address, probe};
 pub use self::reload::{ConfigFile, Reloader, Report};
+use self::shelf::Follower;
 use self::signals::Signals;
 use self::sockets::{Seated, Sockets};
 use self::succession::{Beginning, Succession};
 use self::watchdog::Watched;
-use crate::admin;
+use crate::access::Registry;
+use crate::access::limits::Limits;
+use crate::admin::{self, Admin, Listener};
 use crate::config::{self, Config};
+use crate::ledger::UsageBook;
 use crate::mock;
-use crate::proxy::Gateway;
+use crate::proxy::{Gateway, Operators};
 use crate::snapshot::{Origin, Snapshot, Uncompilable};
 use crate::telemetry::{self, Metrics};
 
@@ -105,6 +113,8 @@ pub enum Unstartable {
     Predecessor { path: PathBuf, source: std::io::Error },
     #[error("only a server with an `upgrade_sock` can be taken over from")]
     NoControl,
+    #[error("`redis.url`: {0}")]
+    Redis(String),
     #[error("the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
@@ -138,23 +148,29 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
     let mut server = Server::new_with_opt_and_conf(Opt::default(), settings);
     let bootstrap = server.bootstrap_as_a_service();
 
+    let beside = file.as_ref().map_or(folder.as_path(), ConfigFile::folder);
+    let store = config.store_url(beside);
     let (compiled, certificates) = assemble(config, origin, None)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(compiled));
     let certificates = Certificates::new(certificates);
     let metrics = Arc::new(Metrics::new()?);
     telemetry::watch_panics(metrics.panics.clone());
     let (of, to) = (certificates.clone(), Arc::clone(&metrics));
-    let reloader = Arc::new(Reloader::new(file, folder, Arc::clone(&snapshot), of, to));
+    let registry = Arc::new(Registry::new(store.is_some(), Limits::new()));
+    let reloader = Reloader::new(file, folder, snapshot.clone(), of, to, registry.clone());
+    let reloader = Arc::new(reloader);
     let ready = Arc::new(AtomicBool::new(true));
     let cut = watch::Sender::new(false);
     let close_idle = watch::Sender::new(false);
     let config = snapshot.load();
+    let desk = Arc::new(Desk::new());
     let open = Arc::new(Open::new(metrics.connections.clone()));
     let office = control.zip(launch.ok()).map(|(path, launch)| {
         let open = Arc::clone(&open);
         let deadline = config.config.timeouts.upgrade_ready;
         let count = Box::new(move || open.all());
-        Arc::new(Office::new(launch, path, sockets.0.clone(), deadline, count))
+        let desk = Arc::clone(&desk);
+        Arc::new(Office::new(launch, path, sockets.0.clone(), deadline, count, desk))
     });
     let succession = Arc::new(Succession::new(office, predecessor));
 
@@ -164,10 +180,39 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
     let balance = server.add_service(background_service("balance", balance));
     balance.add_dependency(&bootstrap);
 
+    // Neither does it serve before it knows its callers, and what they have used.
+    let usage = Arc::new(UsageBook::new());
+    let keeper = Keeper::new(keeper::Given {
+        registry: Arc::clone(&registry),
+        usage: Arc::clone(&usage),
+        snapshot: Arc::clone(&snapshot),
+        swapped: reloader.swapped(),
+        store,
+        redis: config.config.redis.clone(),
+        desk: Arc::clone(&desk),
+    });
+    let keeper = keeper.map_err(Unstartable::Redis)?;
+    let follower =
+        Follower { reloader: Arc::clone(&reloader), configured: keeper.configured() };
+    let keeper = server.add_service(background_service("keeper", keeper));
+    keeper.add_dependency(&bootstrap);
+    let follower = server.add_service(background_service("shelf", follower));
+    follower.add_dependency(&keeper);
+
+    let admin = config.config.admin.as_ref().map(|_| {
+        let steward: Arc<Reloader> = Arc::clone(&reloader);
+        let (snapshot, registry) = (Arc::clone(&snapshot), Arc::clone(&registry));
+        let desk = admin::Desk::new(snapshot, registry, steward, reloader.last());
+        Arc::new(Admin::new(Arc::new(desk), Arc::clone(&metrics)))
+    });
+
     let gateway = Gateway {
         snapshot: Arc::clone(&snapshot),
         metrics: Arc::clone(&metrics),
         owners: Arc::default(),
+        registry: Arc::clone(&registry),
+        usage,
+        operators: admin.as_ref().map(operators),
         ready: Arc::clone(&ready),
         cut: cut.subscribe(),
         last_reload: reloader.last(),
@@ -181,10 +226,13 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
         succession: Arc::clone(&succession),
         app: Arc::clone(&app),
         open: Arc::clone(&open),
+        desk: Arc::clone(&desk),
         pid_file,
     };
     let beginning = server.add_service(background_service("beginning", beginning));
     beginning.add_dependency(&balance);
+    beginning.add_dependency(&keeper);
+    beginning.add_dependency(&follower);
 
     let handshakes =
         Arc::new(Handshakes { open: Arc::clone(&open), snapshot: Arc::clone(&snapshot) });
@@ -195,8 +243,8 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
     let data = server.add_service(Seated { service, sockets: sockets.clone() });
     data.add_dependency(&beginning);
 
-    if let Some(given) = &config.config.admin {
-        let service = admin_service(given, &snapshot, &metrics);
+    if let Some((given, admin)) = config.config.admin.as_ref().zip(admin) {
+        let service = admin_service(given, admin);
         server.add_service(Seated { service, sockets }).add_dependency(&beginning);
     }
 
@@ -209,6 +257,7 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
         active: metrics.active.clone(),
         open,
         succession: Arc::clone(&succession),
+        desk,
         close_idle,
         cut,
     };
@@ -236,16 +285,24 @@ fn data_service<A>(
 }
 
 /// Where operators are.
-fn admin_service(
-    given: &config::Admin,
-    snapshot: &Arc<ArcSwap<Snapshot>>,
-    metrics: &Arc<Metrics>,
-) -> Service<admin::Metrics> {
-    let app = admin::Metrics::new(Arc::clone(snapshot), Arc::clone(metrics));
-    let mut service = Service::new("admin".to_owned(), app);
+fn admin_service(given: &config::Admin, admin: Arc<Admin>) -> Service<Listener> {
+    let mut service = Service::new("admin".to_owned(), Listener(admin));
     service.add_tcp(&given.listen.to_string());
     info!("listening on {} for operators", given.listen);
     service
+}
+
+/// The same for those who come through the data listeners.
+fn operators(admin: &Arc<Admin>) -> Operators {
+    let admin = Arc::clone(admin);
+    Operators {
+        answer: Arc::new(move |request, from| {
+            let admin = Arc::clone(&admin);
+            Box::pin(async move { admin.answer(request, from).await })
+        }),
+        largest: admin::LARGEST,
+        patience: admin::PATIENCE,
+    }
 }
 
 fn http_options(config: &Config) -> HttpServerOptions {

@@ -3,20 +3,27 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use log::{error, info, warn};
 use tokio::sync::{Mutex, watch};
 
-use super::certificates::{Certificates, Fresh};
+use super::background;
+use super::candidate::{Candidate, Ready, one};
+use super::certificates::Certificates;
 use super::stamp::Stamp;
-use super::waiting::waiting;
-use super::{assemble, background};
+use crate::access::Registry;
+use crate::admin::dynamic::Shelf;
+use crate::admin::{self, Steward};
 use crate::balance::Pool;
-use crate::config::{Config, Location, Problem, Problems, Source, load};
-use crate::snapshot::{LastReload, Origin, Reload, Snapshot};
+use crate::config::{Config, Problems, Source};
+use crate::snapshot::{LastReload, Reload, Snapshot};
 use crate::telemetry::Metrics;
+
+/// How long the store may take to say what it adds.
+const ASK: Duration = Duration::from_secs(10);
 
 /// A configuration's file, as it looked before it was read.
 #[derive(Debug)]
@@ -38,8 +45,9 @@ pub struct Reloader {
     last: Arc<LastReload>,
     metrics: Arc<Metrics>,
     swapped: watch::Sender<()>,
-    /// How the files looked that were read last. Held for the length of a reload: one at a time.
-    tried: Mutex<Stamp>,
+    registry: Arc<Registry>,
+    /// Held for the length of a reload: one at a time.
+    held: Mutex<Held>,
 }
 
 /// What a reload has done.
@@ -53,13 +61,20 @@ pub struct Report {
     pub waiting: Vec<String>,
     /// What is likely not as meant.
     pub warnings: Problems,
+    /// What of the store had to be left out.
+    pub left_out: Vec<String>,
 }
 
-/// A configuration that can be put into force.
-struct Ready {
-    snapshot: Snapshot,
-    certificates: Fresh,
-    warnings: Problems,
+/// What was read last, and what of it is in force.
+struct Held {
+    /// How the files looked that were read last.
+    stamp: Stamp,
+    /// The file in force; `None` until it is needed for the first time.
+    source: Option<Arc<Source>>,
+    /// What the store adds to it; `None` until the store has been asked.
+    shelf: Option<Shelf>,
+    /// What the store would add, and what is wrong with it: told once.
+    refused: Option<(Shelf, Problems)>,
 }
 
 // === impl ConfigFile ===
@@ -71,6 +86,11 @@ impl ConfigFile {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let stamp = Stamp::of([path.clone(), path.with_file_name(".env")]);
         Self { path, stamp }
+    }
+
+    /// Where it stands.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("/"))
     }
 }
 
@@ -84,11 +104,13 @@ impl Reloader {
         snapshot: Arc<ArcSwap<Snapshot>>,
         certificates: Certificates,
         metrics: Arc<Metrics>,
+        registry: Arc<Registry>,
     ) -> Self {
         let started = Arc::new(snapshot.load().config.clone());
         let files = Stamp::of(started.files());
         let (path, stamp) = file.map(|file| (file.path, file.stamp)).unzip();
-        let tried = Mutex::new(stamp.unwrap_or_default().with(files));
+        let stamp = stamp.unwrap_or_default().with(files);
+        let held = Mutex::new(Held { stamp, source: None, shelf: None, refused: None });
         metrics.note_start();
         Self {
             path,
@@ -99,7 +121,8 @@ impl Reloader {
             last: Arc::default(),
             metrics,
             swapped: watch::Sender::new(()),
-            tried,
+            registry,
+            held,
         }
     }
 
@@ -121,7 +144,7 @@ impl Reloader {
     /// Looks at the files that were read last, without reading them: how they look, and whether that
     /// is news.
     pub async fn look(&self) -> (Stamp, bool) {
-        let tried = self.tried.lock().await.clone();
+        let tried = self.held.lock().await.stamp.clone();
         let before = tried.clone();
         let now = tokio::task::spawn_blocking(move || tried.again()).await;
         // A look that came to nothing sees no change.
@@ -138,48 +161,143 @@ impl Reloader {
     ///
     /// Every mistake, as `forebay check` tells them. The configuration in force stays.
     pub async fn reload(&self) -> Result<Report, Problems> {
-        let mut tried = self.tried.lock().await;
+        let mut held = self.held.lock().await;
         let Some(path) = self.path.clone() else {
             return Err(one(None, "there is no configuration file to read again"));
         };
-        let (stamp, ready) = self.read(path, &tried).await;
-        let outcome = match ready {
-            Ok(ready) => Ok(self.put_into_force(ready).await),
+        // Whether it is wanted is for the file to say.
+        let shelf = self.shelf().await.or_else(|| held.shelf.clone());
+        let (stamp, read) = self.read(path, &held.stamp, shelf.clone().unwrap_or_default()).await;
+        let outcome = match read {
+            Ok((source, ready)) => {
+                (held.source, held.shelf, held.refused) = (Some(source), shelf, None);
+                Ok(self.put_into_force(ready).await)
+            }
             Err(problems) => Err(problems),
         };
         // Not before: who gives up on the way has tried nothing.
-        *tried = stamp;
+        held.stamp = stamp;
         self.book(&outcome);
         outcome
     }
 
+    /// Whether the store may add providers and models.
+    pub fn is_dynamic(&self) -> bool {
+        self.path.is_some() && is_dynamic(&self.snapshot.load().config)
+    }
+
+    /// Puts what the store adds now into force, behind the file that is in force. `first`: nothing of
+    /// it has been until now, and what is wrong in it is left out.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake. The configuration in force stays.
+    pub async fn follow_store(&self, first: bool) -> Result<(), Problems> {
+        if !self.is_dynamic() {
+            return Ok(());
+        }
+        let mut held = self.held.lock().await;
+        let away = || one(None, "the store is away");
+        let shelf = self.shelf().await.ok_or_else(away)?;
+        if held.shelf.as_ref() == Some(&shelf) {
+            return Ok(());
+        }
+        if let Some((refused, problems)) = &held.refused
+            && *refused == shelf
+        {
+            return Err(problems.clone());
+        }
+        let candidate = self.candidate(&mut held, shelf.clone()).await?;
+        let build = move || {
+            let mut stamp = Stamp::default();
+            let ready = match first {
+                true => candidate.build_what_holds(&mut stamp),
+                false => candidate.build(&mut stamp),
+            };
+            (ready, stamp)
+        };
+        let (ready, stamp) = apart(build).await?;
+        let outcome = match ready {
+            Ok(ready) => {
+                held.stamp = std::mem::take(&mut held.stamp).with(stamp);
+                (held.shelf, held.refused) = (Some(shelf), None);
+                Ok(self.put_into_force(ready).await)
+            }
+            Err(problems) => {
+                held.refused = Some((shelf, problems.clone()));
+                Err(problems)
+            }
+        };
+        self.book(&outcome);
+        outcome.map(drop)
+    }
+
+    /// What the store adds; `None` while it is away.
+    async fn shelf(&self) -> Option<Shelf> {
+        let store = self.registry.store()?;
+        let asked = tokio::time::timeout(ASK, admin::shelf(&store)).await;
+        let failed = |error| warn!("the store does not say what it adds: {error}");
+        asked.ok()?.map_err(failed).ok()
+    }
+
+    /// The file in force, with this shelf.
+    async fn candidate(&self, held: &mut Held, shelf: Shelf) -> Result<Candidate, Problems> {
+        let source = match (&held.source, &self.path) {
+            (Some(source), _) => Arc::clone(source),
+            (None, None) => return Err(one(None, "there is no configuration file")),
+            (None, Some(path)) => {
+                let path = path.clone();
+                let read = move || {
+                    let source = Source::read(&path);
+                    source.map_err(|error| Problems::unreadable(&path, &error))
+                };
+                let source = Arc::new(apart(read).await??);
+                held.source = Some(Arc::clone(&source));
+                source
+            }
+        };
+        Ok(Candidate {
+            source,
+            shelf,
+            folder: self.folder.clone(),
+            started: Arc::clone(&self.started),
+            before: self.snapshot.load_full(),
+        })
+    }
+
     /// Reads the file, and all that it names. How they looked before.
-    async fn read(&self, path: PathBuf, tried: &Stamp) -> (Stamp, Result<Ready, Problems>) {
+    async fn read(
+        &self,
+        path: PathBuf,
+        tried: &Stamp,
+        shelf: Shelf,
+    ) -> (Stamp, Result<(Arc<Source>, Ready), Problems>) {
         let (folder, started) = (self.folder.clone(), Arc::clone(&self.started));
         let before = self.snapshot.load_full();
         let certificates = self.certificates.clone();
-        let reading = {
-            let path = path.clone();
-            move || {
-                let mut stamp = ConfigFile::note(&path).stamp;
-                let ready = read(&path, &folder, &started, &before, &mut stamp);
-                if ready.is_err() {
-                    // A mistake elsewhere must not let a certificate run out.
-                    if let Ok(fresh) = Certificates::read(&before.config.listen) {
-                        certificates.show(fresh);
-                    }
+        let reading = move || {
+            let mut stamp = ConfigFile::note(&path).stamp;
+            let unreadable = |error: std::io::Error| Problems::unreadable(&path, &error);
+            let read = Source::read(&path).map_err(unreadable).and_then(|source| {
+                let (source, before) = (Arc::new(source), Arc::clone(&before));
+                let candidate = Candidate { source, shelf, folder, started, before };
+                let ready = candidate.build(&mut stamp)?;
+                Ok((candidate.source, ready))
+            });
+            if read.is_err() {
+                // A mistake elsewhere must not let a certificate run out.
+                if let Ok(fresh) = Certificates::read(&before.config.listen) {
+                    certificates.show(fresh);
                 }
-                // The files in force count whatever a broken one names.
-                (stamp.with(Stamp::of(before.config.files())), ready)
             }
+            // The files in force count whatever a broken one names.
+            (stamp.with(Stamp::of(before.config.files())), read)
         };
-        let read = tokio::task::spawn_blocking(reading).await;
-        let wrong = |_| (tried.again(), Err(one(Some(&path), "it cannot be read: a bug")));
-        read.unwrap_or_else(wrong)
+        apart(reading).await.unwrap_or_else(|problems| (tried.again(), Err(problems)))
     }
 
     async fn put_into_force(&self, ready: Ready) -> Report {
-        let Ready { snapshot, certificates, warnings } = ready;
+        let Ready { snapshot, certificates, warnings, left_out } = ready;
         let before = self.snapshot.load_full();
         let known =
             |pool: &Arc<Pool>| before.upstreams.iter().any(|it| Arc::ptr_eq(&it.pool, pool));
@@ -191,6 +309,7 @@ impl Reloader {
             fresh: fresh.len(),
             waiting: snapshot.origin.waiting.clone(),
             warnings,
+            left_out,
         };
         // Those that are late are looked after like all others.
         let _late = background::first_round(fresh).await;
@@ -210,6 +329,7 @@ impl Reloader {
                 let version = report.version.as_deref().unwrap_or_default();
                 info!("configuration {version} is in force: {providers} providers, {fresh} new");
                 report.warnings.lines().for_each(|line| warn!("{line}"));
+                mistakes.extend(report.left_out.iter().cloned());
                 for name in &report.waiting {
                     warn!("`{name}` has changed: `forebay upgrade` puts it into force");
                 }
@@ -225,73 +345,37 @@ impl Reloader {
     }
 }
 
-/// Reads a file and all it names, and puts them together. `stamp` gathers how the files looked
-/// before.
-fn read(
-    path: &Path,
-    folder: &Path,
-    started: &Config,
-    before: &Snapshot,
-    stamp: &mut Stamp,
-) -> Result<Ready, Problems> {
-    let mistake = |message: String| one(Some(path), message);
-    let source = Source::read(path).map_err(|error| Problems::unreadable(path, &error))?;
-    let problems = |problems| Problems::new(Some(path), problems);
-    let (mut config, warnings) = load(&source).map_err(problems)?;
-    config.anchor(folder);
-    *stamp = std::mem::take(stamp).with(Stamp::of(config.files()));
-    keep_closed(started, &config).and_then(|()| keep_serving(&config)).map_err(mistake)?;
-    let mut origin = Origin::of(&source.text);
-    origin.waiting = waiting(started, &config);
-    let assembled = assemble(config, origin, Some(before));
-    let (snapshot, certificates) = assembled.map_err(|error| mistake(error.to_string()))?;
-    Ok(Ready { snapshot, certificates, warnings: problems(warnings) })
-}
-
-/// Listeners stay where they are until an upgrade: a file that needs no keys because it listens on
-/// loopback must not open those that listen elsewhere.
-fn keep_closed(started: &Config, config: &Config) -> Result<(), String> {
-    if config.anonymous || !config.keys.is_empty() {
-        return Ok(());
+/// What other rooms ask for.
+#[async_trait]
+impl Steward for Reloader {
+    async fn reload(&self) -> Result<(), Vec<String>> {
+        self.reload().await.map(drop).map_err(|problems| problems.mistakes().collect())
     }
-    let outside = started.listen.iter().find(|listen| !listen.is_loopback());
-    outside.map_or(Ok(()), |listen| {
-        Err(format!(
-            "no key is needed, and until an upgrade {} can be reached from outside",
-            listen.address
-        ))
-    })
-}
 
-/// A file that was cut off can be a valid one that says nothing: at a start it serves nobody, and
-/// nobody is served yet.
-fn keep_serving(config: &Config) -> Result<(), String> {
-    if config.models.is_empty() && config.default_provider.is_none() {
-        return Err("nothing is left to ask for: no `models`, and no `default_provider`".to_owned());
-    }
-    Ok(())
-}
-
-fn one(path: Option<&Path>, message: impl Into<String>) -> Problems {
-    Problems::new(path, vec![Problem::error(Location::default(), message)])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Listen;
-
-    #[test]
-    fn a_listener_that_is_open_to_the_world_keeps_its_keys() {
-        let loopback = Config::default();
-        let outside = Config {
-            listen: vec![Listen::plain("0.0.0.0:80".parse().unwrap())],
-            ..Config::default()
+    async fn would_hold(&self, shelf: Shelf) -> Result<(), Vec<String>> {
+        let candidate = {
+            let mut held = self.held.lock().await;
+            self.candidate(&mut held, shelf).await
         };
-        let anonymous = Config { anonymous: true, ..Config::default() };
-        assert!(keep_closed(&loopback, &loopback).is_ok());
-        let said = keep_closed(&outside, &loopback).unwrap_err();
-        assert!(said.contains("0.0.0.0:80"), "{said}");
-        assert!(keep_closed(&outside, &anonymous).is_ok());
+        let lines = |problems: Problems| -> Vec<String> { problems.mistakes().collect() };
+        let candidate = candidate.map_err(lines)?;
+        let built = apart(move || candidate.build(&mut Stamp::default()).map(drop)).await;
+        built.map_err(lines)?.map_err(lines)
     }
+
+    async fn follow_store(&self) -> Result<(), Vec<String>> {
+        self.follow_store(false).await.map_err(|problems| problems.mistakes().collect())
+    }
+}
+
+/// Away from the threads of requests.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problems> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| one(None, "it cannot be read: a bug"))
+}
+
+fn is_dynamic(config: &Config) -> bool {
+    config.store.as_ref().is_some_and(|store| store.dynamic)
 }

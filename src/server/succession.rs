@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use super::connections::Open;
 use super::ear::{Ear, Kind};
 use super::handover::{Control, Following, Office, Predecessor};
+use super::keeper::{Desk, Order};
 use super::notify;
 
 /// How long the gateway may take to answer itself.
@@ -43,6 +44,8 @@ pub struct Beginning<A> {
     /// What answers requests.
     pub app: Arc<A>,
     pub open: Arc<Open>,
+    /// Who learns what was counted by the process before this one.
+    pub desk: Arc<Desk>,
     /// Where this process's id is written.
     pub pid_file: Option<String>,
 }
@@ -177,6 +180,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Beginning<A> {
             self.succession.preceded.store(true, Relaxed);
             let released = predecessor.release().await;
             following = released.map_err(|error| format!("the old process serves on: {error}"))?;
+            self.desk.ask(Order::TakeOver).await;
         }
         let path = self.succession.office.as_ref().map(|office| office.path.as_path());
         // From here on this process serves: what fails now is no reason not to.
@@ -193,7 +197,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Beginning<A> {
 }
 
 /// Another process serves, or none can: this one must not.
-fn give_way(why: &str) -> ! {
+pub(super) fn give_way(why: &str) -> ! {
     error!("cannot start: {why}");
     #[expect(
         clippy::disallowed_methods,

@@ -1,6 +1,7 @@
 //! What a reload cannot put into force, because it is read at the start only.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::settings;
 use crate::config::Config;
@@ -15,6 +16,15 @@ pub fn waiting(started: &Config, now: &Config) -> Vec<String> {
     let admin = |config: &Config| config.admin.as_ref().map(|admin| admin.listen);
     if admin(started) != admin(now) {
         waiting.insert("admin.listen".to_owned());
+    }
+    // Where a default file stands follows from the folder, which stays.
+    let store = |config: &Config| config.store.as_ref().and_then(|store| store.url.clone());
+    let kept = |config: &Config| (store(config), config.store_url(Path::new("/")).is_some());
+    if kept(started) != kept(now) {
+        waiting.insert("store.url".to_owned());
+    }
+    if started.redis != now.redis {
+        waiting.insert("redis.url".to_owned());
     }
     let (old, new) = (&started.timeouts, &now.timeouts);
     // HTTP/1.1 takes it from the configuration in force; pingora wants to know it for HTTP/2 first.
@@ -65,13 +75,19 @@ mod tests {
         let admin =
             |port: u16, key: &str| format!("admin: {{ listen: \"127.0.0.1:{port}\", key: {key} }}");
         let (key, other) = ("0123456789abcdef", "fedcba9876543210");
+        let redis = |port: u16| format!("redis: {{ url: \"redis://127.0.0.1:{port}\" }}");
+        let store = |file: &str| format!("store: {{ url: \"sqlite:/tmp/{file}.db\" }}");
         for (before, after, expected) in [
             (at(1), at(2), vec!["listen"]),
             (at(1), tls.to_owned(), vec!["listen"]),
             (tls.to_owned(), tls.replace("cert: a", "cert: c"), vec![]),
-            (String::new(), admin(9, key), vec!["admin.listen"]),
+            (String::new(), admin(9, key), vec!["admin.listen", "store.url"]),
             (admin(9, key), admin(9, other), vec![]),
             (admin(9, key), admin(8, key), vec!["admin.listen"]),
+            (redis(1), redis(2), vec!["redis.url"]),
+            (redis(1), redis(1), vec![]),
+            (store("a"), store("b"), vec!["store.url"]),
+            (store("a"), format!("{}\n{}", store("a"), admin(9, key)), vec!["admin.listen"]),
             ("threads: 2".to_owned(), "threads: 3".to_owned(), vec!["threads"]),
             ("threads: 2\nuser: a".to_owned(), String::new(), vec!["threads", "user"]),
             ("version: 1".to_owned(), String::new(), vec![]),

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 pub use self::origin::{LastReload, Origin, Reload};
 pub use self::upstream::Upstream;
-use crate::access::{Credential, Digest, Keyring, Principal};
+use crate::access::limits::{Subject, Terms, Who};
+use crate::access::{Digest, Keyring, Principal, Rules, counted};
 use crate::balance::{Health, InvalidAuthority};
 use crate::config::Config;
-use crate::provider::InvalidHeader;
+use crate::ledger::Prices;
+use crate::provider::{InvalidHeader, KeyState, Provider};
 use crate::routing::{Models, Unresolved};
 use crate::telemetry::Metrics;
 
@@ -26,9 +28,15 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     pub default_upstream: Option<Arc<Upstream>>,
     pub keyring: Keyring,
+    /// What is counted of models that are limited, by their label.
+    subjects: HashMap<String, Arc<Subject>>,
+    /// What models cost.
+    pub prices: Prices,
+    /// What holds for every user.
+    pub rules: Arc<Rules>,
     /// The key of `admin`.
     operator: Option<Digest>,
-    /// Callers need no key.
+    /// Callers need no key, as far as the configuration goes.
     pub open: bool,
     /// Who a caller without a key is.
     pub anonymous: Arc<Principal>,
@@ -65,13 +73,16 @@ impl Snapshot {
         let default_upstream = upstreams.iter().find(|u| Some(u.provider.name.as_str()) == default);
         Ok(Self {
             origin,
-            models,
             default_upstream: default_upstream.cloned(),
             upstreams,
-            keyring: Keyring::new(&config.keys),
+            keyring: Keyring::new(&config.keys, before.map(|before| &before.keyring)),
+            subjects: subjects(&models, &config, before),
+            prices: Prices::compile(&config),
+            rules: Arc::new(Rules::of(&config)),
             operator: config.admin.as_ref().map(|admin| Digest::of(admin.key.expose())),
             open: config.open(),
-            anonymous: Arc::new(Principal::new("anonymous", None)),
+            anonymous: Arc::new(Principal::anonymous()),
+            models,
             config,
         })
     }
@@ -81,13 +92,23 @@ impl Snapshot {
     }
 
     /// Whether this is the operators' key.
-    pub fn is_operator(&self, credential: &Credential) -> bool {
-        self.operator.as_ref() == Some(&Digest::of(credential.expose()))
+    pub fn is_operator(&self, key: &Digest) -> bool {
+        self.operator.as_ref() == Some(key)
+    }
+
+    /// What is counted of the model of this label; `None` when nothing of it is limited.
+    pub fn subject(&self, label: &str) -> Option<&Arc<Subject>> {
+        // Most gateways limit no model.
+        if self.subjects.is_empty() {
+            return None;
+        }
+        self.subjects.get(label)
     }
 
     /// Sets the gauges that are only worth working out when somebody looks.
     pub fn note_health(&self, metrics: &Metrics) {
         for upstream in &self.upstreams {
+            note_keys(&upstream.provider, metrics);
             for status in upstream.pool.status() {
                 let address = status.replica.address.to_string();
                 let labels = [upstream.provider.name.as_str(), address.as_str()];
@@ -97,6 +118,39 @@ impl Snapshot {
                 metrics.provider_latency.with_label_values(&labels).set(latency);
             }
         }
+    }
+}
+
+/// What was counted under a label goes on.
+fn subjects(
+    models: &Models,
+    config: &Config,
+    before: Option<&Snapshot>,
+) -> HashMap<String, Arc<Subject>> {
+    let mut subjects = HashMap::new();
+    for (model, given) in models.all().iter().zip(&config.models) {
+        let terms = Terms {
+            rate: given.rate_limit,
+            allowance: given.limits.clone(),
+            quotas: Vec::new(),
+            exempt: false,
+        };
+        let known = before.and_then(|before| before.subject(&model.label));
+        if let Some(subject) = counted(Who::Model, &model.label, terms, known) {
+            subjects.insert(model.label.clone(), subject);
+        }
+    }
+    subjects
+}
+
+/// How many of a provider's keys are in each state.
+fn note_keys(provider: &Provider, metrics: &Metrics) {
+    let states = provider.keys.states();
+    for state in KeyState::ALL {
+        let count = states.iter().filter(|key| key.state == state).count();
+        let count = u32::try_from(count).map_or(f64::MAX, f64::from);
+        let labels = [provider.name.as_str(), state.as_str()];
+        metrics.provider_keys.with_label_values(&labels).set(count);
     }
 }
 

@@ -56,7 +56,7 @@ impl Upstream {
         let pick = self.pool.pick_other(&[])?;
         let url = self.url(&pick)?;
         let target = self.provider.target(pick.replica().endpoint, "/v1/models", None, "");
-        let key = self.provider.keys.pick(&[], true).map(|key| key.header.clone());
+        let key = self.provider.keys.any().map(|key| key.header.clone());
         let headers: Vec<(HeaderName, HeaderValue)> =
             key.into_iter().chain(self.provider.headers.iter().cloned()).collect();
         let peer = self.peers.peer(pick.replica(), url);

@@ -28,6 +28,7 @@ pub struct Metrics {
     pub attempts: IntCounterVec,
     pub failovers: IntCounterVec,
     pub key_cooldowns: IntCounterVec,
+    pub provider_keys: GaugeVec,
     pub connections: IntGauge,
     pub buffered: IntGauge,
     pub shed: IntCounter,
@@ -54,6 +55,7 @@ struct Maker {
 
 impl Metrics {
     /// Fails only when two metrics share a name: a mistake in this file.
+    #[expect(clippy::too_many_lines, reason = "a list")]
     pub fn new() -> Result<Self, prometheus::Error> {
         let mut make = Maker { registry: Registry::new(), failed: Ok(()) };
         let metrics = Self {
@@ -110,6 +112,11 @@ impl Metrics {
                 "forebay_key_cooldowns_total",
                 "Provider keys put to rest after a limit or a refusal.",
                 &["provider"],
+            )?,
+            provider_keys: make.gauges(
+                "forebay_provider_keys",
+                "Provider keys by how they are: in_use, resting, disabled, probing.",
+                &["provider", "state"],
             )?,
             connections: make.gauge("forebay_connections", "Client connections.")?,
             buffered: make.gauge("forebay_buffered_bytes", "Request bodies held in memory.")?,
@@ -176,6 +183,7 @@ impl Metrics {
     pub fn forget_replicas(&self) {
         self.provider_health.reset();
         self.provider_latency.reset();
+        self.provider_keys.reset();
     }
 
     /// All metrics in Prometheus' text format.

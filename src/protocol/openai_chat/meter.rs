@@ -1,5 +1,6 @@
 //! Reads a stream as it goes by: what it cost, how it began, whether it came to its end.
 
+use super::delivered::Delivered;
 use super::error::StreamError;
 use super::usage::{self, Usage};
 use crate::protocol::framing::sse::Event;
@@ -13,6 +14,8 @@ pub struct Meter {
     pub usage: Option<Usage>,
     /// Events that carried data other than `[DONE]`.
     pub content_events: u64,
+    /// What the model has written so far.
+    pub delivered: Delivered,
     /// A terminal event was seen.
     pub done: bool,
     /// The first data event was seen.
@@ -43,6 +46,7 @@ impl Meter {
             return Reading::Done;
         }
         self.content_events += 1;
+        self.delivered.read(data);
         if !self.judged {
             self.judged = true;
             self.first_error = StreamError::read(data);

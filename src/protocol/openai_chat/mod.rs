@@ -4,6 +4,7 @@
 //! every other byte of a request, an answer or an event where it was.
 
 mod choices;
+mod delivered;
 mod error;
 mod history;
 mod meter;
@@ -16,6 +17,7 @@ mod thinking;
 mod usage;
 mod voice;
 
+pub use delivered::Delivered;
 pub use error::StreamError;
 pub use refusal::{Caller, Refusal, write_refusal, write_stream_refusal};
 pub use request::{ChatCap, EditError, Edits, edit_request, wants_usage};

@@ -124,6 +124,12 @@ impl StreamEditor {
         self.meter.content_events
     }
 
+    /// Tokens the model has written so far, estimated.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.meter.delivered.tokens()
+    }
+
     /// Was a terminal event seen: `[DONE]`, `response.completed`, `.failed` or `.incomplete`,
     /// `message_stop`?
     #[must_use]

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::super::keeper::{Desk, Order};
 use super::super::notify;
 use super::launch::Launch;
 use super::message::{self, Message};
@@ -25,7 +26,7 @@ use super::message::{self, Message};
 const CONVERSATIONS: usize = 8;
 /// How long whoever connects may take to say what for, and to take an answer.
 const MANNERS: Duration = Duration::from_secs(5);
-/// How long a process that is being let go on may take to serve; longer than both steps of that.
+/// How long a process that is being let go on may take to serve; longer than all steps of that.
 const HAND_OVER: Duration = Duration::from_secs(3 * MANNERS.as_secs());
 /// How often a successor is told of the connections that are left.
 const REPORT: Duration = Duration::from_millis(250);
@@ -46,6 +47,8 @@ pub struct Office {
     /// How long a new process may take until it serves.
     deadline: Duration,
     connections: Box<dyn Fn() -> Connections + Send + Sync>,
+    /// Who delivers what was counted here.
+    desk: Arc<Desk>,
     phase: watch::Sender<Phase>,
     /// One upgrade at a time.
     turn: tokio::sync::Mutex<()>,
@@ -87,6 +90,7 @@ impl Office {
         sockets: Vec<(String, RawFd)>,
         deadline: Duration,
         connections: Box<dyn Fn() -> Connections + Send + Sync>,
+        desk: Arc<Desk>,
     ) -> Self {
         Self {
             launch,
@@ -94,6 +98,7 @@ impl Office {
             sockets,
             deadline,
             connections,
+            desk,
             phase: watch::Sender::new(Phase::Serving),
             turn: tokio::sync::Mutex::default(),
             offer: tokio::sync::Mutex::default(),
@@ -240,6 +245,8 @@ impl Office {
                 Err("another process has taken over".to_owned())
             }
         })?;
+        // What was counted here is what the new process counts on from.
+        self.desk.ask(Order::HandOver).await;
         let gone = async {
             say(stream, &Message::Go).await?;
             // Whoever asks next must find the new process at the control socket.

@@ -3,14 +3,17 @@
 pub mod answer;
 pub mod certificate;
 pub mod client;
+pub mod databases;
 pub mod fixture;
 pub mod frames;
 pub mod gateway;
 pub mod http1;
 pub mod http2;
 pub mod port;
+pub mod relay;
 pub mod tunnel;
 pub mod upstream;
+pub mod vault;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,215 @@
+//! What an operator sends: one JSON object, read strictly.
+
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::refusal::{Answer, Refusal};
+use crate::protocol::json;
+
+/// Objects and lists within each other; nothing an operator sends needs more.
+const DEEPEST: usize = 32;
+
+/// A JSON object.
+#[derive(Debug)]
+pub struct Given(pub Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for Given {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Answer<Self> {
+        let is_json = is_json(request.headers());
+        // Its size and time are bounded already.
+        let body = Bytes::from_request(request, state).await.map_err(|_| Refusal::internal())?;
+        if body.is_empty() {
+            return Err(Refusal::invalid(None, "The body is missing."));
+        }
+        if !is_json {
+            let message = "Send the body as `Content-Type: application/json`.";
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Err(Refusal::new(status, "unsupported_media_type", message));
+        }
+        read(&body).map(Self)
+    }
+}
+
+/// A JSON object, or nothing.
+#[derive(Debug)]
+pub struct Maybe(pub Given);
+
+impl<S: Send + Sync> FromRequest<S> for Maybe {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Answer<Self> {
+        let (head, body) = request.into_parts();
+        let body = Bytes::from_request(Request::new(body), state).await;
+        let body = body.map_err(|_| Refusal::internal())?;
+        if body.is_empty() {
+            return Ok(Self(Given(Map::new())));
+        }
+        Given::from_request(Request::from_parts(head, body.into()), state).await.map(Self)
+    }
+}
+
+impl Maybe {
+    /// Its `reason`, and nothing else.
+    pub fn reason(self) -> Answer<Option<String>> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Form {
+            reason: Option<String>,
+        }
+        Ok(self.0.form::<Form>()?.reason)
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    ["application/json", "application/merge-patch+json"]
+        .iter()
+        .any(|known| kind.eq_ignore_ascii_case(known))
+}
+
+fn read(body: &[u8]) -> Answer<Map<String, Value>> {
+    let refused = |said: String| {
+        Refusal::new(StatusCode::BAD_REQUEST, "invalid_json", format!("The body is {said}."))
+    };
+    // A name that is given twice, bytes that are no text, and depth without end are refused here.
+    json::scan(body).map_err(|error| refused(error.to_string()))?;
+    let value: Map<String, Value> = serde_json::from_slice(body)
+        .map_err(|_| refused("not valid JSON".to_owned()))?;
+    if value.values().any(|value| is_deeper(value, DEEPEST)) {
+        return Err(refused(format!("nested deeper than {DEEPEST} levels")));
+    }
+    Ok(value)
+}
+
+fn is_deeper(value: &Value, than: usize) -> bool {
+    let Some(left) = than.checked_sub(1) else { return true };
+    match value {
+        Value::Array(values) => values.iter().any(|value| is_deeper(value, left)),
+        Value::Object(members) => members.values().any(|value| is_deeper(value, left)),
+        _ => false,
+    }
+}
+
+impl Given {
+    /// Gives a member its present name; both names at once are one too many.
+    pub fn rename(&mut self, old: &str, new: &str) -> Answer<()> {
+        let Some(value) = self.0.remove(old) else { return Ok(()) };
+        if self.0.contains_key(new) {
+            let message = format!("Give `{new}` or `{old}`, not both.");
+            return Err(Refusal::invalid(Some(new), message));
+        }
+        self.0.insert(new.to_owned(), value);
+        Ok(())
+    }
+
+    /// The id in the body, which must be that of the path.
+    pub fn check_id(&mut self, id: &str) -> Answer<()> {
+        match self.0.get("id") {
+            Some(Value::String(given)) if given == id => {}
+            None | Some(Value::Null) => {}
+            Some(_) => return Err(Refusal::invalid(Some("id"), "`id` is not that of the path.")),
+        }
+        self.0.remove("id");
+        Ok(())
+    }
+
+    /// Reads it as a form.
+    pub fn form<T: DeserializeOwned>(self) -> Answer<T> {
+        let form = serde_json::from_value(Value::Object(self.0));
+        form.map_err(|error| Refusal::unreadable(&error))
+    }
+}
+
+/// RFC 7396: what is null goes, objects are merged, all else takes the place of what was.
+pub fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
+    for (name, value) in patch {
+        match value {
+            Value::Null => {
+                target.remove(&name);
+            }
+            Value::Object(patch) => {
+                let mut merged = match target.remove(&name) {
+                    Some(Value::Object(members)) => members,
+                    _ => Map::new(),
+                };
+                merge(&mut merged, patch);
+                target.insert(name, Value::Object(merged));
+            }
+            value => {
+                target.insert(name, value);
+            }
+        }
+    }
+}
+
+/// An id: it stands in a path and in logs.
+pub fn check_id(id: &str) -> Answer<()> {
+    let fine = |letter: char| !letter.is_control() && !letter.is_whitespace();
+    if (1..=200).contains(&id.chars().count()) && id.chars().all(fine) && !id.starts_with("file/") {
+        return Ok(());
+    }
+    let message = "An id has 1 to 200 characters, none of them whitespace.";
+    Err(Refusal::invalid(Some("id"), message))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn merged(target: &Value, patch: &Value) -> Value {
+        // The RFC's examples are of any values; ours are objects, so they stand in one.
+        let (target, patch) = (json!({ "a": target }), json!({ "a": patch }));
+        let mut target = target.as_object().unwrap().clone();
+        merge(&mut target, patch.as_object().unwrap().clone());
+        target.remove("a").unwrap_or(Value::Null)
+    }
+
+    #[test]
+    fn the_examples_of_rfc_7396_come_out_as_written() {
+        for (target, patch, result) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
+            (json!({"a": "b"}), json!(["c"]), json!(["c"])),
+            (json!({"a": "foo"}), json!("bar"), json!("bar")),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            assert_eq!(merged(&target, &patch), result, "{target} {patch}");
+        }
+    }
+
+    #[test]
+    fn what_readers_would_read_differently_is_refused() {
+        for body in ["", "[]", "{\"a\":1,\"a\":2}", "{\"a\":1} x", "{\"a\":1e999}", "nul", "\u{feff}{}"] {
+            assert!(read(body.as_bytes()).is_err(), "{body}");
+        }
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(40), "]".repeat(40));
+        assert!(read(deep.as_bytes()).is_err());
+        let endless = format!("{{\"a\":{}", "[".repeat(500_000));
+        assert!(read(endless.as_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_do_any_harm(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _refused = read(&body);
+        }
+    }
+}

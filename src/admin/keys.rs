@@ -1,0 +1,359 @@
+//! Keys: made, shown once, changed, revoked. Also under the name `master-keys`.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::{Bound, Caller};
+use super::desk::Desk;
+use super::given::{Given, Maybe, check_id, merge};
+use super::moment::{Moment, now_ms};
+use super::page::{Page, expected, list, one};
+use super::records::{self, By, Kept as _, view};
+use super::refusal::{Answer, Refusal};
+use crate::access::{Digest, KeyRecord, UserRecord, key};
+use crate::config::{Allowance, RateLimit, Secret};
+use crate::store::{Expected, Kind};
+
+/// A key with fewer characters can be found by trying.
+const SHORT: usize = 16;
+/// What is shown of a record and cannot be set.
+const READ_ONLY: [&str; 8] = [
+    "hint", "created_by", "created_at", "updated_at", "version", "temporary", "warning", "standing",
+];
+
+/// A key as an operator writes it.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyForm {
+    /// What it is known by here; made up when absent.
+    id: Option<String>,
+    /// The key itself, where it has to be a certain one; better leave it to us.
+    key: Option<String>,
+    /// What the caller is called in logs and metrics; the id when absent.
+    name: Option<String>,
+    /// The id of the user it belongs to.
+    user: Option<String>,
+    /// Names and globs (`llama-*`); absent is all, an empty list none.
+    allowed_models: Option<Vec<String>>,
+    /// Names and globs; absent is all, an empty list none.
+    allowed_providers: Option<Vec<String>>,
+    /// RFC 3339, a date, or Unix milliseconds. Also `expires`.
+    #[schema(value_type = Option<String>)]
+    expires_at: Option<Moment>,
+    /// Also `is_enabled`.
+    enabled: Option<bool>,
+    /// The caller is told it.
+    disabled_reason: Option<String>,
+    /// `{requests_per_second, burst_size}`; 0 and 0 block.
+    #[schema(value_type = Option<Object>)]
+    rate_limit: Option<RateLimit>,
+    /// `{requests_per_minute, tokens_per_minute, max_concurrent, max_ips, budget: {usd, per}}`; 0 is
+    /// unlimited.
+    #[schema(value_type = Option<Object>)]
+    limits: Option<Allowance>,
+    tags: Option<Vec<String>>,
+}
+
+/// A secret that has just been given or made.
+struct Fresh {
+    secret: Secret,
+    warning: Option<&'static str>,
+}
+
+pub fn router() -> OpenApiRouter<Arc<Desk>> {
+    OpenApiRouter::new()
+        .routes(routes!(index, create))
+        .routes(routes!(show, replace, update, remove))
+        .routes(routes!(rotate))
+        .routes(routes!(revoke))
+}
+
+/// Keys of the store, by id.
+#[utoipa::path(get, path = "/", params(Page), responses((status = 200)))]
+async fn index(State(desk): records::State, Query(page): Query<Page>) -> Answer {
+    let store = desk.store()?;
+    let (found, more) = records::page(&store, Kind::Keys, &page).await?;
+    let shown = found.iter().map(|record| {
+        Ok(view(&records::body::<KeyRecord>(record)?, record.version, Some(record.updated_at)))
+    });
+    Ok(list(shown.collect::<Answer<_>>()?, more))
+}
+
+/// Makes a key. The answer is the only one that ever shows it.
+#[utoipa::path(post, path = "/", request_body = KeyForm, responses((status = 201), (status = 409)))]
+async fn create(State(desk): records::State, Extension(by): By, given: Given) -> Answer {
+    let form: KeyForm = normal(given)?.form()?;
+    let store = desk.store()?;
+    let id = form.id.clone().unwrap_or_else(|| key::new_id("key"));
+    check_id(&id)?;
+    let fresh = Fresh::of(&desk, form.key.as_deref())?;
+    check_user(&desk, form.user.as_deref()).await?;
+    let mut record = KeyRecord {
+        id,
+        name: String::new(),
+        hint: String::new(),
+        digest: String::new(),
+        user: None,
+        created_by: by.by.clone(),
+        allowed_models: None,
+        allowed_providers: None,
+        expires_at: None,
+        enabled: true,
+        disabled_reason: None,
+        rate_limit: None,
+        limits: Allowance::default(),
+        tags: Vec::new(),
+        created_at: now_ms(),
+        temporary: false,
+    };
+    form.fill(&mut record)?;
+    fresh.put(&mut record);
+    by.bounds(&store).await?.allow(&Bound::of_key(&record))?;
+    let version = records::create(&desk, &by, &record).await?;
+    let shown = fresh.shown(&record, version);
+    Ok(one(StatusCode::CREATED, Some(version), &shown))
+}
+
+/// One key.
+#[utoipa::path(get, path = "/{id}", params(("id" = String, Path)), responses((status = 200), (status = 404)))]
+async fn show(State(desk): records::State, Path(id): Path<String>) -> Answer {
+    let found = desk.store()?.get(Kind::Keys, &id).await;
+    let found = found.map_err(|error| records::unreachable_store(&error))?;
+    let record = found.ok_or_else(|| Refusal::not_found("key", &id))?;
+    let shown: KeyRecord = records::body(&record)?;
+    let shown = view(&shown, record.version, Some(record.updated_at));
+    Ok(one(StatusCode::OK, Some(record.version), &shown))
+}
+
+/// Sets all of a key: what is not given is as in a new one. The secret stays when none is given.
+#[utoipa::path(put, path = "/{id}", params(("id" = String, Path)), request_body = KeyForm, responses((status = 200), (status = 404), (status = 412)))]
+async fn replace(
+    State(desk): records::State,
+    Extension(by): By,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    mut given: Given,
+) -> Answer {
+    READ_ONLY.iter().for_each(|name| drop(given.0.remove(*name)));
+    given.check_id(&id)?;
+    let form: KeyForm = normal(given)?.form()?;
+    check_user(&desk, form.user.as_deref()).await?;
+    put(&desk, &by, &id, expected(&headers)?, |_| Ok(form.clone())).await
+}
+
+/// Changes a key by a merge patch (RFC 7396): what is null goes, what is absent stays.
+#[utoipa::path(patch, path = "/{id}", params(("id" = String, Path)), request_body = KeyForm, responses((status = 200), (status = 404), (status = 412)))]
+async fn update(
+    State(desk): records::State,
+    Extension(by): By,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    mut given: Given,
+) -> Answer {
+    READ_ONLY.iter().for_each(|name| drop(given.0.remove(*name)));
+    given.check_id(&id)?;
+    let patch = normal(given)?.0;
+    check_user(&desk, patch.get("user").and_then(Value::as_str)).await?;
+    let patched = |record: &KeyRecord| {
+        let mut form = form_of(record);
+        merge(&mut form, patch.clone());
+        Given(form).form()
+    };
+    put(&desk, &by, &id, expected(&headers)?, patched).await
+}
+
+async fn put(
+    desk: &Desk,
+    by: &Caller,
+    id: &str,
+    expected: Expected,
+    form: impl Fn(&KeyRecord) -> Answer<KeyForm> + Send,
+) -> Answer {
+    let bounds = by.bounds(&desk.store()?).await?;
+    let mut fresh = None;
+    let (version, record) = records::change::<KeyRecord>(desk, by, id, expected, |record| {
+        // Who may do less than a key must not have it by giving it another secret.
+        bounds.allow(&Bound::of_key(record))?;
+        let form = form(record)?;
+        fresh = form.key.as_deref().map(|key| Fresh::of(desk, Some(key))).transpose()?;
+        form.fill(record)?;
+        fresh.iter().for_each(|fresh| fresh.put(record));
+        bounds.allow(&Bound::of_key(record))
+    })
+    .await?;
+    let shown = match fresh {
+        Some(fresh) => fresh.shown(&record, version),
+        None => view(&record, version, Some(now_ms())),
+    };
+    Ok(one(StatusCode::OK, Some(version), &shown))
+}
+
+/// Removes a key. Calls under way go on.
+#[utoipa::path(delete, path = "/{id}", params(("id" = String, Path)), responses((status = 200), (status = 404), (status = 412)))]
+async fn remove(
+    State(desk): records::State,
+    Extension(by): By,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let gone = records::remove::<KeyRecord>(&desk, &by, &id, expected(&headers)?).await?;
+    Ok(one(StatusCode::OK, None, &gone))
+}
+
+/// Gives a key another secret; the old one ends at once.
+#[utoipa::path(post, path = "/{id}/rotate", params(("id" = String, Path)), responses((status = 200), (status = 404), (status = 412)))]
+async fn rotate(
+    State(desk): records::State,
+    Extension(by): By,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let bounds = by.bounds(&desk.store()?).await?;
+    let (expected, fresh) = (expected(&headers)?, Fresh::of(&desk, None)?);
+    let (version, record) = records::change::<KeyRecord>(&desk, &by, &id, expected, |record| {
+        bounds.allow(&Bound::of_key(record))?;
+        fresh.put(record);
+        Ok(())
+    })
+    .await?;
+    Ok(one(StatusCode::OK, Some(version), &fresh.shown(&record, version)))
+}
+
+/// Disables a key, with a reason: `{"reason": "…"}`.
+#[utoipa::path(post, path = "/{id}/revoke", params(("id" = String, Path)), responses((status = 200), (status = 404), (status = 412)))]
+async fn revoke(
+    State(desk): records::State,
+    Extension(by): By,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    given: Maybe,
+) -> Answer {
+    let reason = given.reason()?.unwrap_or_else(|| "revoked".to_owned());
+    let expected = expected(&headers)?;
+    let (version, record) = records::change::<KeyRecord>(&desk, &by, &id, expected, |record| {
+        record.enabled = false;
+        record.disabled_reason = Some(reason.clone());
+        Ok(())
+    })
+    .await?;
+    Ok(one(StatusCode::OK, Some(version), &view(&record, version, Some(now_ms()))))
+}
+
+/// The names members have here, in place of those they have elsewhere.
+fn normal(mut given: Given) -> Answer<Given> {
+    given.rename("is_enabled", "enabled")?;
+    given.rename("expires", "expires_at")?;
+    if let Some(rate) = given.0.get_mut("rate_limit")
+        && let Some(per_second) = rate.as_u64()
+    {
+        *rate = json!({ "requests_per_second": per_second });
+    }
+    Ok(given)
+}
+
+/// A record as the form that would make it, to be patched.
+fn form_of(record: &KeyRecord) -> Map<String, Value> {
+    let mut form = record.visible();
+    READ_ONLY.iter().chain(&["id", "is_enabled"]).for_each(|name| drop(form.remove(*name)));
+    form.retain(|_, value| !value.is_null());
+    form
+}
+
+/// A key belongs to a user that is there.
+async fn check_user(desk: &Desk, user: Option<&str>) -> Answer<()> {
+    let Some(user) = user else { return Ok(()) };
+    match records::read::<UserRecord>(&desk.store()?, user).await? {
+        Some(_) => Ok(()),
+        None => Err(Refusal::invalid(Some("user"), format!("There is no user `{user}`."))),
+    }
+}
+
+/// Names and globs, of which none is empty.
+pub fn check_globs(name: &str, globs: Option<&[String]>) -> Answer<()> {
+    if globs.is_some_and(|globs| globs.iter().any(|glob| glob.trim().is_empty())) {
+        return Err(Refusal::invalid(Some(name), format!("`{name}` holds an empty name.")));
+    }
+    Ok(())
+}
+
+impl KeyForm {
+    /// Sets what a form says; what it leaves out is as in a new key.
+    fn fill(&self, record: &mut KeyRecord) -> Answer<()> {
+        let name = self.name.clone().unwrap_or_else(|| record.id.clone());
+        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+            return Err(Refusal::invalid(Some("name"), "A name has 1 to 200 characters."));
+        }
+        check_globs("allowed_models", self.allowed_models.as_deref())?;
+        check_globs("allowed_providers", self.allowed_providers.as_deref())?;
+        record.name = name;
+        record.user.clone_from(&self.user);
+        record.allowed_models.clone_from(&self.allowed_models);
+        record.allowed_providers.clone_from(&self.allowed_providers);
+        record.expires_at = self.expires_at.map(|at| at.0);
+        record.enabled = self.enabled.unwrap_or(true);
+        record.disabled_reason =
+            self.disabled_reason.clone().filter(|_| !record.enabled).or_else(|| {
+                (!record.enabled).then(|| "disabled by an operator".to_owned())
+            });
+        record.rate_limit = self.rate_limit;
+        record.limits = self.limits.clone().unwrap_or_default();
+        record.tags = self.tags.clone().unwrap_or_default();
+        Ok(())
+    }
+}
+
+// === impl Fresh ===
+
+impl Fresh {
+    /// The key an operator wants, or one of ours.
+    fn of(desk: &Desk, wanted: Option<&str>) -> Answer<Self> {
+        let Some(wanted) = wanted else {
+            return Ok(Self { secret: key::generate().secret, warning: None });
+        };
+        let refused = |said: &str| Err(Refusal::invalid(Some("key"), said));
+        if wanted.is_empty() || wanted.len() > 512 {
+            return refused("A key has 1 to 512 characters.");
+        }
+        if !wanted.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return refused("The key holds characters that no header can carry.");
+        }
+        let snapshot = desk.snapshot.load();
+        let digest = Digest::of(wanted);
+        if snapshot.config.admin.as_ref().is_some_and(|it| Digest::of(it.key.expose()) == digest) {
+            return refused("This is the admin key.");
+        }
+        if snapshot.keyring.find(&digest).is_some() {
+            return Err(Refusal::taken("This key is in the configuration's file already."));
+        }
+        let short = "The key is shorter than 16 characters: it can be found by trying.";
+        let warning = (wanted.len() < SHORT).then_some(short);
+        Ok(Self { secret: Secret::new(wanted), warning })
+    }
+
+    fn put(&self, record: &mut KeyRecord) {
+        record.digest = hex::encode(Sha256::digest(self.secret.expose()));
+        record.hint = self.secret.hint();
+    }
+
+    /// The record with its secret: this once.
+    fn shown(&self, record: &KeyRecord, version: i64) -> Value {
+        let mut shown = view(record, version, Some(now_ms()));
+        shown["key"] = json!(self.secret.expose());
+        let nothing = record.allowed_models.as_ref().is_some_and(Vec::is_empty);
+        let nothing = nothing.then_some("`allowed_models` is empty: the key may use no model.");
+        let warnings: Vec<&str> = self.warning.into_iter().chain(nothing).collect();
+        if !warnings.is_empty() {
+            shown["warning"] = json!(warnings.join(" "));
+        }
+        shown
+    }
+}

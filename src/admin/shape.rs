@@ -1,0 +1,317 @@
+//! A provider as operators write it, and as it lies in the store: in our shape or in LLM Proxy's, its
+//! secrets apart.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::refusal::Refusal;
+use super::seal::{Seal, SealError};
+use crate::config::Secret;
+
+/// Members only LLM Proxy's shape has.
+const FOREIGN: [&str; 4] = ["provider_type", "provider_key", "api_base", "model_mapping"];
+/// Members that are secrets, or lists or maps of them.
+const SECRET: [&str; 6] =
+    ["api_key", "api_keys", "headers", "access_key_id", "secret_access_key", "session_token"];
+/// What a masked secret begins with.
+const MASK: char = '…';
+
+/// The body of a provider's or a model's record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Item {
+    pub shape: Shape,
+    /// What is not enabled is not part of the configuration.
+    pub enabled: bool,
+    /// As it was given; its secrets are sealed.
+    pub item: Map<String, Value>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// As in the configuration's file.
+    Forebay,
+    LlmProxy,
+}
+
+/// A provider in LLM Proxy's words.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Foreign {
+    #[serde(default, alias = "provider_key")]
+    pub id: String,
+    #[serde(default = "openai")]
+    pub provider_type: String,
+    pub api_base: String,
+    #[serde(default)]
+    pub api_key: Option<String>,
+    #[serde(default)]
+    pub model_mapping: BTreeMap<String, String>,
+    #[serde(default = "yes")]
+    #[expect(dead_code, reason = "it is read apart; here it is only known")]
+    pub is_enabled: bool,
+    #[serde(default = "one")]
+    pub weight: u32,
+}
+
+fn openai() -> String {
+    "openai".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> u32 {
+    1
+}
+
+// === impl Item ===
+
+impl Item {
+    /// Reads what an operator has sent for the provider or model `id`. Its secrets are plain.
+    pub fn of(mut item: Map<String, Value>) -> Result<Self, Refusal> {
+        let shape = match FOREIGN.iter().any(|name| item.contains_key(*name)) {
+            true => Shape::LlmProxy,
+            false => Shape::Forebay,
+        };
+        if shape == Shape::LlmProxy {
+            if let Some(id) = item.remove("provider_key") {
+                item.entry("id").or_insert(id);
+            }
+            Foreign::read(&item).map_err(|error| Refusal::unreadable(&error))?;
+        }
+        let enabled = match (item.remove("is_enabled"), item.remove("enabled")) {
+            (None, None) => true,
+            (Some(Value::Bool(enabled)), None) | (None, Some(Value::Bool(enabled))) => enabled,
+            (Some(_), Some(_)) => {
+                let message = "Give `enabled` or `is_enabled`, not both.";
+                return Err(Refusal::invalid(Some("enabled"), message));
+            }
+            _ => return Err(Refusal::invalid(Some("enabled"), "`enabled` must be true or false.")),
+        };
+        Ok(Self { shape, enabled, item })
+    }
+
+    /// Reads the body of a record.
+    pub fn read(body: &str) -> Option<Self> {
+        serde_json::from_str(body).ok()
+    }
+
+    pub fn to_body(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Seals its secrets for `owner`.
+    pub fn seal(&self, seal: &Seal, owner: &str) -> Result<Self, SealError> {
+        self.with_secrets(|text| match Seal::is_sealed(text) {
+            // Nobody can bring in what another has sealed.
+            true => Err(SealError::OtherKey),
+            false => seal.seal(owner, text),
+        })
+    }
+
+    /// Opens its secrets.
+    pub fn open(&self, seal: &Seal, owner: &str) -> Result<Self, SealError> {
+        self.with_secrets(|text| Ok(seal.open(owner, text)?.expose().to_owned()))
+    }
+
+    /// For eyes: of a secret only the last four characters, of a sealed one nothing.
+    pub fn masked(&self) -> Self {
+        let masked = self.with_secrets(|text| {
+            let shown = match Seal::is_sealed(text) {
+                true => MASK.to_string(),
+                false => Secret::new(text).hint(),
+            };
+            Ok::<_, std::convert::Infallible>(shown)
+        });
+        match masked {
+            Ok(masked) => masked,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Puts the secrets of `before` where masked ones were sent back, and where none were sent.
+    pub fn restore(&mut self, before: &Self, absent_too: bool) -> Result<(), Refusal> {
+        let known: Vec<String> = before.secrets();
+        let restored = self.with_secrets(|text| {
+            if !text.starts_with(MASK) {
+                return Ok(text.to_owned());
+            }
+            let same = known.iter().find(|known| Secret::new(known.as_str()).hint() == text);
+            let message = "A masked secret was sent that is none of those there are.";
+            same.cloned().ok_or_else(|| Refusal::invalid(Some("api_keys"), message))
+        })?;
+        *self = restored;
+        let none = !self.item.contains_key("api_key") && !self.item.contains_key("api_keys");
+        if absent_too && none {
+            for name in ["api_key", "api_keys"] {
+                if let Some(value) = before.item.get(name) {
+                    let name = if self.shape == Shape::LlmProxy { "api_key" } else { name };
+                    self.item.insert(name.to_owned(), value.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same with no secret left.
+    pub fn without_secrets(mut self) -> Self {
+        SECRET.iter().for_each(|name| drop(self.item.remove(*name)));
+        self
+    }
+
+    /// Every secret it has.
+    fn secrets(&self) -> Vec<String> {
+        let found = std::cell::RefCell::new(Vec::new());
+        let _same = self.with_secrets(|text| {
+            found.borrow_mut().push(text.to_owned());
+            Ok::<_, std::convert::Infallible>(text.to_owned())
+        });
+        found.into_inner()
+    }
+
+    /// The same with `change` made to every secret. Empty ones are none.
+    fn with_secrets<E>(&self, change: impl Fn(&str) -> Result<String, E>) -> Result<Self, E> {
+        let mut changed = self.clone();
+        for name in SECRET {
+            if let Some(value) = changed.item.get_mut(name) {
+                change_texts(value, &change)?;
+            }
+        }
+        Ok(changed)
+    }
+}
+
+fn change_texts<E>(
+    value: &mut Value,
+    change: &impl Fn(&str) -> Result<String, E>,
+) -> Result<(), E> {
+    match value {
+        Value::String(text) if !text.is_empty() => *text = change(text)?,
+        Value::Array(values) => {
+            for value in values {
+                change_texts(value, change)?;
+            }
+        }
+        Value::Object(members) => {
+            for value in members.values_mut() {
+                change_texts(value, change)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+// === impl Foreign ===
+
+impl Foreign {
+    pub fn read(item: &Map<String, Value>) -> serde_json::Result<Self> {
+        serde_json::from_value(Value::Object(item.clone()))
+    }
+
+    /// The same provider in our shape.
+    pub fn provider(&self, name: &str) -> Map<String, Value> {
+        let keys: Vec<&String> = self.api_key.iter().filter(|key| !key.is_empty()).collect();
+        let members = json!({
+            "name": name, "kind": self.kind(), "base_url": self.api_base, "api_keys": keys,
+        });
+        match members {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        }
+    }
+
+    /// Its type in our words; one that is not known stays, to be refused by the check.
+    fn kind(&self) -> &str {
+        match self.provider_type.as_str() {
+            "openai" if is_openai(&self.api_base) => "openai",
+            "openai" | "custom" => "openai_compatible",
+            "azure_openai" => "azure",
+            "claude" => "anthropic",
+            "gcp-vertex" => "vertex",
+            other => other,
+        }
+    }
+}
+
+fn is_openai(base: &str) -> bool {
+    let host = base.split_once("://").map_or(base, |(_, rest)| rest);
+    host.split(['/', ':']).next() == Some("api.openai.com")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(value: &Value) -> Item {
+        Item::of(value.as_object().unwrap().clone()).unwrap()
+    }
+
+    fn seal() -> Seal {
+        Seal::new(&Secret::new("a passphrase of the tests")).unwrap()
+    }
+
+    #[test]
+    fn the_shape_is_told_by_its_words() {
+        let ours = item(&json!({"name": "a", "kind": "mock", "enabled": false}));
+        assert!(ours.shape == Shape::Forebay && !ours.enabled);
+        let theirs = item(&json!({"id": "a", "api_base": "https://api.openai.com/v1"}));
+        assert!(theirs.shape == Shape::LlmProxy && theirs.enabled);
+    }
+
+    #[test]
+    fn sealed_opened_and_masked() {
+        let given = item(&json!({
+            "name": "a", "base_url": "http://x", "api_keys": ["fake-key-number-1", "fake-key-number-2"],
+            "headers": {"x-secret": "fake-header-value"},
+        }));
+        let sealed = given.seal(&seal(), "providers/a").unwrap();
+        assert!(!sealed.to_body().contains("fake"), "{}", sealed.to_body());
+        assert_eq!(sealed.open(&seal(), "providers/a").unwrap().item, given.item);
+        assert!(sealed.open(&seal(), "providers/b").is_err());
+        let shown = given.masked().to_body();
+        assert!(shown.contains("…er-1") && !shown.contains("fake"), "{shown}");
+        assert!(!sealed.masked().to_body().contains("sealed"));
+    }
+
+    #[test]
+    fn nobody_brings_in_what_another_has_sealed() {
+        let sealed = seal().seal("providers/a", "fake").unwrap();
+        let given = item(&json!({"name": "b", "api_keys": [sealed]}));
+        assert!(given.seal(&seal(), "providers/b").is_err());
+    }
+
+    #[test]
+    fn a_masked_secret_that_comes_back_is_the_one_it_was() {
+        let before = item(&json!({"name": "a", "api_keys": ["fake-key-number-1", "fake-key-number-2"]}));
+        let mut back = item(&json!({"name": "a", "api_keys": ["…er-2", "fake-key-number-3"]}));
+        back.restore(&before, true).unwrap();
+        assert_eq!(back.item["api_keys"], json!(["fake-key-number-2", "fake-key-number-3"]));
+        let mut silent = item(&json!({"name": "a"}));
+        silent.restore(&before, true).unwrap();
+        assert_eq!(silent.item["api_keys"], before.item["api_keys"]);
+        let mut wrong = item(&json!({"name": "a", "api_keys": "…nope"}));
+        assert!(wrong.restore(&before, true).is_err());
+    }
+
+    #[test]
+    fn llm_proxys_provider_is_one_of_ours() {
+        for (kind, base, expected) in [
+            ("openai", "https://api.openai.com/v1", "openai"),
+            ("openai", "https://example.com/v1", "openai_compatible"),
+            ("openai", "https://api.openai.com.example.com", "openai_compatible"),
+            ("azure", "https://x.openai.azure.com", "azure"),
+            ("strange", "https://x", "strange"),
+        ] {
+            let given = json!({"id": "p", "provider_type": kind, "api_base": base, "api_key": "fake"});
+            let foreign = Foreign::read(given.as_object().unwrap()).unwrap();
+            let provider = foreign.provider("p");
+            assert_eq!(provider["kind"], expected);
+            assert_eq!(provider["api_keys"], json!(["fake"]));
+        }
+    }
+}

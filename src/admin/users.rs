@@ -1,0 +1,288 @@
+//! Users: made, changed, disabled with a reason.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::caller::{Bound, Bounds, Caller};
+use super::desk::Desk;
+use super::given::{Given, Maybe, check_id, merge};
+use super::keys::check_globs;
+use super::moment::{Moment, now_ms};
+use super::page::{Page, expected, list, one};
+use super::records::{self, By, Kept as _, view};
+use super::refusal::{Answer, Refusal};
+use crate::access::{Role, UserRecord, key};
+use crate::config::{Allowance, OnMaxIps, RateLimit};
+use crate::store::{Expected, Kind};
+
+/// What is shown of a record and cannot be set.
+const READ_ONLY: [&str; 6] =
+    ["created_at", "updated_at", "version", "purge_at", "known_addresses", "standing"];
+
+/// A user as an operator writes it.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UserForm {
+    /// What it is known by here; made up when absent.
+    id: Option<String>,
+    /// Unlike any other's; the id when absent.
+    name: Option<String>,
+    /// `normal`, `special` (no limit and no quota holds), `temporary` or `admin`.
+    #[schema(value_type = Option<String>)]
+    role: Option<Role>,
+    /// Also `is_enabled`.
+    enabled: Option<bool>,
+    /// Callers are told it.
+    disabled_reason: Option<String>,
+    /// RFC 3339, a date, or Unix milliseconds. Also `expires`.
+    #[schema(value_type = Option<String>)]
+    expires_at: Option<Moment>,
+    /// Addresses it may call from; 0 is any number, absent what `users.max_ips` says.
+    max_ips: Option<u32>,
+    /// `refuse` or `disable`; absent is what `users.on_max_ips` says.
+    #[schema(value_type = Option<String>)]
+    on_max_ips: Option<OnMaxIps>,
+    /// Names and globs (`llama-*`); absent is all, an empty list none.
+    allowed_models: Option<Vec<String>>,
+    /// Names and globs; absent is all, an empty list none.
+    allowed_providers: Option<Vec<String>>,
+    /// `{requests_per_second, burst_size}`; 0 and 0 block.
+    #[schema(value_type = Option<Object>)]
+    rate_limit: Option<RateLimit>,
+    /// As a key's.
+    #[schema(value_type = Option<Object>)]
+    limits: Option<Allowance>,
+    /// Tokens per group of models, where they differ from the configuration's; 0 is unlimited.
+    quotas: Option<BTreeMap<String, u64>>,
+    tags: Option<Vec<String>>,
+    note: Option<String>,
+}
+
+pub fn router() -> OpenApiRouter<Arc<Desk>> {
+    OpenApiRouter::new()
+        .routes(routes!(index, create))
+        .routes(routes!(show, replace, update, remove))
+        .routes(routes!(disable))
+        .routes(routes!(enable))
+}
+
+/// Users, by id.
+#[utoipa::path(get, path = "/", params(Page), responses((status = 200)))]
+async fn index(State(desk): records::State, Query(page): Query<Page>) -> Answer {
+    let store = desk.store()?;
+    let (found, more) = records::page(&store, Kind::Users, &page).await?;
+    let shown = found.iter().map(|record| {
+        Ok(view(&records::body::<UserRecord>(record)?, record.version, Some(record.updated_at)))
+    });
+    Ok(list(shown.collect::<Answer<_>>()?, more))
+}
+
+/// Makes a user.
+#[utoipa::path(post, path = "/", request_body = UserForm, responses((status = 201), (status = 409)))]
+async fn create(State(desk): records::State, Extension(by): By, given: Given) -> Answer {
+    let form: UserForm = normal(given)?.form()?;
+    let id = form.id.clone().unwrap_or_else(|| key::new_id("user"));
+    check_id(&id)?;
+    let mut record = UserRecord {
+        id,
+        name: String::new(),
+        role: Role::Normal,
+        enabled: true,
+        disabled_reason: None,
+        expires_at: None,
+        max_ips: None,
+        on_max_ips: None,
+        allowed_models: None,
+        allowed_providers: None,
+        rate_limit: None,
+        limits: Allowance::default(),
+        quotas: BTreeMap::new(),
+        tags: Vec::new(),
+        note: None,
+        created_at: now_ms(),
+        purge_at: None,
+        addresses: Vec::new(),
+    };
+    form.fill(&mut record)?;
+    within(&by.bounds(&desk.store()?).await?, &record)?;
+    let version = records::create(&desk, &by, &record).await?;
+    Ok(one(StatusCode::CREATED, Some(version), &view(&record, version, Some(now_ms()))))
+}
+
+/// One user.
+#[utoipa::path(get, path = "/{id}", params(("id" = String, Path)), responses((status = 200), (status = 404)))]
+async fn show(State(desk): records::State, Path(id): Path<String>) -> Answer {
+    let found = desk.store()?.get(Kind::Users, &id).await;
+    let found = found.map_err(|error| records::unreachable_store(&error))?;
+    let record = found.ok_or_else(|| Refusal::not_found("user", &id))?;
+    let user: UserRecord = records::body(&record)?;
+    let shown = view(&user, record.version, Some(record.updated_at));
+    Ok(one(StatusCode::OK, Some(record.version), &shown))
+}
+
+/// Sets all of a user: what is not given is as in a new one.
+#[utoipa::path(put, path = "/{id}", params(("id" = String, Path)), request_body = UserForm, responses((status = 200), (status = 404), (status = 412)))]
+async fn replace(
+    State(desk): records::State,
+    Extension(by): By,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    mut given: Given,
+) -> Answer {
+    READ_ONLY.iter().for_each(|name| drop(given.0.remove(*name)));
+    given.check_id(&id)?;
+    let form: UserForm = normal(given)?.form()?;
+    put(&desk, &by, &id, expected(&headers)?, |_| Ok(form.clone())).await
+}
+
+/// Changes a user by a merge patch (RFC 7396): what is null goes, what is absent stays.
+#[utoipa::path(patch, path = "/{id}", params(("id" = String, Path)), request_body = UserForm, responses((status = 200), (status = 404), (status = 412)))]
+async fn update(
+    State(desk): records::State,
+    Extension(by): By,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    mut given: Given,
+) -> Answer {
+    READ_ONLY.iter().for_each(|name| drop(given.0.remove(*name)));
+    given.check_id(&id)?;
+    let patch = normal(given)?.0;
+    let patched = |record: &UserRecord| {
+        let mut form = form_of(record);
+        merge(&mut form, patch.clone());
+        Given(form).form()
+    };
+    put(&desk, &by, &id, expected(&headers)?, patched).await
+}
+
+async fn put(
+    desk: &Desk,
+    by: &Caller,
+    id: &str,
+    expected: Expected,
+    form: impl Fn(&UserRecord) -> Answer<UserForm> + Send,
+) -> Answer {
+    let bounds = by.bounds(&desk.store()?).await?;
+    let (version, record) = records::change::<UserRecord>(desk, by, id, expected, |record| {
+        within(&bounds, record)?;
+        form(record)?.fill(record)?;
+        within(&bounds, record)
+    })
+    .await?;
+    Ok(one(StatusCode::OK, Some(version), &view(&record, version, Some(now_ms()))))
+}
+
+/// Removes a user. Its keys stay, and open nothing.
+#[utoipa::path(delete, path = "/{id}", params(("id" = String, Path)), responses((status = 200), (status = 404), (status = 412)))]
+async fn remove(
+    State(desk): records::State,
+    Extension(by): By,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let gone = records::remove::<UserRecord>(&desk, &by, &id, expected(&headers)?).await?;
+    Ok(one(StatusCode::OK, None, &gone))
+}
+
+/// Disables a user and with it its keys, with a reason: `{"reason": "…"}`.
+#[utoipa::path(post, path = "/{id}/disable", params(("id" = String, Path)), responses((status = 200), (status = 404), (status = 412)))]
+async fn disable(
+    State(desk): records::State,
+    Extension(by): By,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    given: Maybe,
+) -> Answer {
+    let reason = given.reason()?.unwrap_or_else(|| OPERATOR.to_owned());
+    let expected = expected(&headers)?;
+    let (version, record) = records::change::<UserRecord>(&desk, &by, &id, expected, |record| {
+        record.enabled = false;
+        record.disabled_reason = Some(reason.clone());
+        Ok(())
+    })
+    .await?;
+    Ok(one(StatusCode::OK, Some(version), &view(&record, version, Some(now_ms()))))
+}
+
+/// Enables a user again.
+#[utoipa::path(post, path = "/{id}/enable", params(("id" = String, Path)), responses((status = 200), (status = 404), (status = 412)))]
+async fn enable(
+    State(desk): records::State,
+    Extension(by): By,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let expected = expected(&headers)?;
+    let bounds = by.bounds(&desk.store()?).await?;
+    let (version, record) = records::change::<UserRecord>(&desk, &by, &id, expected, |record| {
+        within(&bounds, record)?;
+        record.enabled = true;
+        record.disabled_reason = None;
+        Ok(())
+    })
+    .await?;
+    Ok(one(StatusCode::OK, Some(version), &view(&record, version, Some(now_ms()))))
+}
+
+const OPERATOR: &str = "disabled by an operator";
+
+/// The names members have here, in place of those they have elsewhere.
+fn normal(mut given: Given) -> Answer<Given> {
+    given.rename("is_enabled", "enabled")?;
+    given.rename("expires", "expires_at")?;
+    Ok(given)
+}
+
+/// A record as the form that would make it, to be patched.
+fn form_of(record: &UserRecord) -> Map<String, Value> {
+    let mut form = record.visible();
+    READ_ONLY.iter().chain(&["id"]).for_each(|name| drop(form.remove(*name)));
+    form.retain(|_, value| !value.is_null());
+    form
+}
+
+/// Refuses a user that could do more than its maker.
+fn within(bounds: &Bounds, record: &UserRecord) -> Answer<()> {
+    if record.role == Role::Special && bounds.are_limited() {
+        return Err(Refusal::beyond("role", "Limits hold for you, and not for a `special` user."));
+    }
+    bounds.allow_user(&Bound::of_user(record))
+}
+
+impl UserForm {
+    /// Sets what a form says; what it leaves out is as in a new user.
+    fn fill(&self, record: &mut UserRecord) -> Answer<()> {
+        let name = self.name.clone().unwrap_or_else(|| record.id.clone());
+        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+            return Err(Refusal::invalid(Some("name"), "A name has 1 to 200 characters."));
+        }
+        check_globs("allowed_models", self.allowed_models.as_deref())?;
+        check_globs("allowed_providers", self.allowed_providers.as_deref())?;
+        let enabled = self.enabled.unwrap_or(true);
+        let reason = self.disabled_reason.clone().unwrap_or_else(|| OPERATOR.to_owned());
+        record.name = name;
+        record.role = self.role.unwrap_or_default();
+        record.enabled = enabled;
+        record.disabled_reason = (!enabled).then_some(reason);
+        record.expires_at = self.expires_at.map(|at| at.0);
+        record.max_ips = self.max_ips;
+        record.on_max_ips = self.on_max_ips;
+        record.allowed_models.clone_from(&self.allowed_models);
+        record.allowed_providers.clone_from(&self.allowed_providers);
+        record.rate_limit = self.rate_limit;
+        record.limits = self.limits.clone().unwrap_or_default();
+        record.quotas = self.quotas.clone().unwrap_or_default();
+        record.tags = self.tags.clone().unwrap_or_default();
+        record.note.clone_from(&self.note);
+        Ok(())
+    }
+}

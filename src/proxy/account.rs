@@ -1,0 +1,198 @@
+//! What a request may cost, reserved before anything of it reaches an upstream; and what it did cost,
+//! settled once, whatever has become of it.
+
+use std::sync::Arc;
+
+use super::Gateway;
+use super::authenticate::unix_millis;
+use super::context::{Body, Context};
+use super::refusal::Refusal;
+use super::stream::Stage;
+use crate::access::limits::{Claim, Now, Reservation, Standing, Subject, Used};
+use crate::ledger::{self, UsageBook, UsedBy, estimate_prompt};
+use crate::protocol::json::WrongType;
+use crate::protocol::openai_chat::{Operation, Usage};
+use crate::routing::{Endpoint, Leg};
+
+const HOUR: i64 = 3_600_000;
+/// The members that say how long an answer may be, in every dialect. A server may read another one than
+/// the next; the largest counts.
+const LONGEST: [&str; 4] =
+    ["max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"];
+/// How many answers are made: of those of `best_of` the client gets `n`.
+const ANSWERS: [&str; 2] = ["n", "best_of"];
+/// Calls of which only the prompt is counted: how much their answers cost is not told in tokens.
+const PROMPT_ONLY: [&str; 7] = [
+    "/v1/responses/compact",
+    "/v1/rerank",
+    "/rerank",
+    "/v1/score",
+    "/score",
+    "/classify",
+    "/v1/moderations",
+];
+
+/// A request's account.
+#[derive(Default)]
+pub struct Account {
+    reservation: Option<Reservation>,
+    /// Where what is used is written down; absent until the request is let in.
+    book: Option<Arc<UsageBook>>,
+    /// Tokens of the prompt, as far as can be told without a tokenizer.
+    prompt: u64,
+    /// How the caller stands, for headers.
+    pub standing: Option<Standing>,
+}
+
+/// Reserves the worst a request may come to, with the key, its user and the model; or refuses it.
+pub fn open(ctx: &mut Context, gateway: &Gateway) -> Result<(), Refusal> {
+    let subjects = subjects(ctx);
+    if subjects.is_empty() {
+        if let (Body::Json { bytes, .. }, true) = (&ctx.body, counts_tokens(ctx)) {
+            // Nothing is refused by it, so a guess will do.
+            ctx.account.prompt = bytes.len() as u64 / 4;
+        }
+        ctx.account.book = Some(Arc::clone(&gateway.usage));
+        return Ok(());
+    }
+    let claim = claim(ctx)?;
+    match gateway.registry.limits.reserve(&subjects, claim, Now(unix_millis())) {
+        Ok(reservation) => {
+            ctx.account.standing = told(*reservation.standing());
+            ctx.account.reservation = Some(reservation);
+            ctx.account.book = Some(Arc::clone(&gateway.usage));
+            Ok(())
+        }
+        Err(exceeded) => {
+            ctx.account.standing = told(exceeded.standing);
+            Err(Refusal::exceeded(&exceeded, &claim))
+        }
+    }
+}
+
+/// Settles the account with what was used, and writes that down. The second time there is nothing left
+/// to settle.
+pub fn settle(ctx: &mut Context) {
+    let account = &mut ctx.account;
+    let (reservation, book) = (account.reservation.take(), account.book.take());
+    let Some(usage) = book.as_ref().and_then(|_| used(ctx)) else {
+        // No upstream has answered: what was reserved is given back.
+        return drop(reservation);
+    };
+    let leg = ctx.course.current.as_ref().and_then(|attempt| attempt.leg.as_ref());
+    let cost_nanos = leg.map_or(0, |leg| {
+        let price = ctx.snapshot.prices.find(leg.upstream_model());
+        price.cost_nanos(usage.prompt, usage.completion, usage.cached, usage.reasoning)
+    });
+    if let Some(reservation) = reservation {
+        let tokens = usage.prompt.saturating_add(usage.completion);
+        reservation.settle(Used { tokens, cost_nanos });
+    }
+    let (Some(book), Some(principal)) = (book, &ctx.principal) else { return };
+    let by = UsedBy {
+        hour: unix_millis().div_euclid(HOUR),
+        key: &principal.id,
+        user: principal.owner(),
+        model: ctx.model_label(),
+        provider: ctx.provider_label(),
+    };
+    let Usage { prompt, completion, cached, reasoning } = usage;
+    let used = ledger::Used { requests: 1, prompt, completion, cached, reasoning, cost_nanos };
+    book.add(by, used);
+}
+
+fn subjects(ctx: &Context) -> Vec<Arc<Subject>> {
+    let Some(principal) = &ctx.principal else { return Vec::new() };
+    let user = principal.user().map(|user| user.subject());
+    // Of the model that was asked for: one that stands in for it serves on its own terms.
+    let leg = ctx.course.hops.first().and_then(|hop| hop.leg.as_ref());
+    let model = leg.and_then(|leg| ctx.snapshot.subject(&leg.model.label));
+    let all = [principal.subject(), user, model].into_iter().flatten();
+    all.filter(|subject| !subject.is_unlimited()).cloned().collect()
+}
+
+/// Nothing limits anything: nothing to tell.
+fn told(standing: Standing) -> Option<Standing> {
+    (standing.requests.is_some() || standing.tokens.is_some()).then_some(standing)
+}
+
+fn claim(ctx: &mut Context) -> Result<Claim, Refusal> {
+    let Body::Json { bytes, members } = &ctx.body else { return Ok(Claim::default()) };
+    if !counts_tokens(ctx) {
+        return Ok(Claim::default());
+    }
+    let prompt = estimate_prompt(bytes);
+    let largest = |names: &[&str]| -> Result<Option<u64>, WrongType> {
+        let mut largest = None;
+        for name in names {
+            largest = largest.max(members.unsigned(bytes, name)?);
+        }
+        Ok(largest)
+    };
+    let (asked, answers) = if has_answer(ctx.asked.operation) {
+        (largest(&LONGEST)?, largest(&ANSWERS)?.unwrap_or(1).max(1))
+    } else {
+        (Some(0), 1)
+    };
+    let (mut tokens, mut cost_nanos) = (prompt, 0);
+    for leg in ctx.course.hops.iter().filter_map(|hop| hop.leg.as_ref()) {
+        let price = ctx.snapshot.prices.find(leg.upstream_model());
+        let longest = longest(leg, asked, price.max_output);
+        let completion = longest.saturating_mul(answers);
+        tokens = tokens.max(prompt.saturating_add(completion));
+        cost_nanos = cost_nanos.max(price.cost_nanos(prompt, completion, 0, 0));
+    }
+    let asked = ctx.course.hops.first().and_then(|hop| hop.leg.as_ref());
+    let quota_group = asked.and_then(|leg| ctx.snapshot.rules.group_of(&leg.asked));
+    ctx.account.prompt = prompt;
+    Ok(Claim { tokens, cost_nanos, quota_group })
+}
+
+/// The longest answer of a target: what was asked for, within what the configuration allows, which also
+/// says it when nobody else has.
+fn longest(leg: &Leg, asked: Option<u64>, most: u32) -> u64 {
+    let cap = leg.model.request.max_tokens;
+    match (asked, cap) {
+        (Some(asked), Some(cap)) => asked.min(cap),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => u64::from(most),
+    }
+}
+
+fn counts_tokens(ctx: &Context) -> bool {
+    match ctx.endpoint {
+        Some(Endpoint::ByModel(call)) => {
+            call.operation != Operation::Other || PROMPT_ONLY.contains(&call.label)
+        }
+        _ => false,
+    }
+}
+
+fn has_answer(operation: Operation) -> bool {
+    !matches!(operation, Operation::Embeddings | Operation::Other)
+}
+
+/// What was used, when an upstream has answered: what it told, else what has been delivered.
+fn used(ctx: &Context) -> Option<Usage> {
+    let attempt = ctx.course.current.as_ref().filter(|attempt| attempt.answered)?;
+    // A caller that left has had its part; a failure costs nothing.
+    let status = ctx.outcome.status;
+    let failed = (status >= 400 && status != super::finish::CLIENT_GONE)
+        || matches!(ctx.stage, Stage::Failure { .. } | Stage::Unjudged { .. });
+    if failed || attempt.leg.is_none() {
+        return Some(Usage::default());
+    }
+    let told = ctx.stage.usage().unwrap_or_default();
+    // Of a stream that broke off, Anthropic has told the prompt and the first token.
+    let partial = ctx.asked.operation == Operation::Messages && !ctx.stage.is_done();
+    if told.prompt > 0 && (told.completion > 0 || !has_answer(ctx.asked.operation)) && !partial {
+        return Some(told);
+    }
+    let spoken = has_answer(ctx.asked.operation) && (told.completion == 0 || partial);
+    let completion = if spoken { ctx.stage.delivered() } else { 0 };
+    Some(Usage {
+        prompt: if told.prompt > 0 { told.prompt } else { ctx.account.prompt },
+        completion: completion.max(told.completion),
+        ..told
+    })
+}

@@ -1,0 +1,195 @@
+//! Providers and models of the store: checked before they are written, in force at once, everywhere.
+
+use serde_json::{Value, json};
+
+use crate::admin_api::{operator, send, stored};
+use crate::support::client::CHAT;
+use crate::support::eventually;
+use crate::support::gateway::{self, Gateway, Plan};
+use crate::support::upstream::{self, Upstream};
+
+const DYNAMIC: &str = r#"
+store: { url: "sqlite:@db", dynamic: true, encryption_key: "an encryption key of the tests" }
+anonymous: true
+providers:
+  - { name: of-the-file, kind: vllm, base_url: "http://@up", health_check: { type: none }, api_keys: [fake-file-key-0001] }
+models:
+  - { name: m, targets: [{ provider: of-the-file }] }
+"#;
+
+fn plan(upstream: &Upstream) -> Plan {
+    let plan = gateway::with(DYNAMIC).up("up", upstream);
+    let db = plan.dir().join("forebay.db").display().to_string();
+    plan.place("db", &db)
+}
+
+fn provider(name: &str, upstream: &Upstream) -> Value {
+    json!({
+        "name": name, "kind": "vllm", "base_url": format!("http://{}", upstream.address),
+        "health_check": {"type": "none"}, "api_keys": ["fake-stored-key-0002"],
+    })
+}
+
+async fn status(gateway: &Gateway, model: &str) -> u16 {
+    let body = json!({"model": model, "messages": []}).to_string();
+    gateway.client().post(CHAT, body).send().await.status
+}
+
+#[tokio::test]
+async fn what_is_added_serves_before_it_is_answered() {
+    let upstream = upstream::chat("hello").await;
+    let gateway = plan(&upstream).start().await;
+    let admin = operator(&gateway);
+    let made = send(&admin, "POST", "/providers", &provider("added", &upstream)).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(made.json()["api_keys"], json!(["…0002"]), "{made:?}");
+    let model = json!({"name": "new", "targets": [{"provider": "added", "model": "there"}]});
+    let made = send(&admin, "POST", "/models", &model).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(status(&gateway, "new").await, 200);
+    assert_eq!(upstream.call().header("authorization"), Some("Bearer fake-stored-key-0002"));
+    let gone = send(&admin, "PATCH", "/models/new", &json!({"enabled": false})).await;
+    assert_eq!(gone.json()["enabled"], false, "{gone:?}");
+    assert_eq!(status(&gateway, "new").await, 404);
+    send(&admin, "PATCH", "/models/new", &json!({"enabled": true})).await.ok();
+    assert_eq!(status(&gateway, "new").await, 200);
+    send(&admin, "DELETE", "/models/new", &Value::Null).await.ok();
+    assert_eq!(status(&gateway, "new").await, 404);
+    send(&admin, "DELETE", "/providers/added", &Value::Null).await.ok();
+    assert_eq!(status(&gateway, "m").await, 200);
+}
+
+#[tokio::test]
+async fn what_would_not_hold_is_not_written() {
+    let upstream = upstream::chat("hello").await;
+    let gateway = plan(&upstream).start().await;
+    let admin = operator(&gateway);
+    send(&admin, "POST", "/providers", &provider("p", &upstream)).await;
+    send(&admin, "POST", "/models", &json!({"name": "n", "targets": [{"provider": "p"}]})).await;
+    let before = send(&admin, "GET", "/changes", &Value::Null).await.ok().json();
+    for (method, path, body, said) in [
+        ("POST", "/providers", json!({"name": "q", "kind": "vlm"}), "vllm"),
+        ("POST", "/providers", json!({"name": "q", "kind": "mock", "colour": 1}), "colour"),
+        ("POST", "/providers", json!({"name": "q", "kind": "vllm", "base_url": "ftp://x"}), "http://"),
+        ("POST", "/models", json!({"name": "x", "targets": [{"provider": "nobody"}]}), "nobody"),
+        ("POST", "/models", json!({"id": "y", "name": "m", "targets": [{"provider": "p"}]}), "duplicate"),
+        ("POST", "/models", json!({"name": "z", "targets": [{"provider": "p"}], "fallback": ["z"]}), "circle"),
+        ("PATCH", "/providers/p", json!({"kind": "nothing"}), "nothing"),
+        ("DELETE", "/providers/p", Value::Null, "unknown provider"),
+    ] {
+        let refused = send(&admin, method, path, &body).await;
+        let error = refused.refused(400, "invalid_configuration");
+        assert!(error["mistakes"].to_string().contains(said), "{said}: {refused:?}");
+    }
+    let after = send(&admin, "GET", "/changes", &Value::Null).await.ok().json();
+    assert_eq!(before, after, "nothing was written");
+    assert_eq!((status(&gateway, "m").await, status(&gateway, "n").await), (200, 200));
+    for path in ["/providers/of-the-file", "/models/m"] {
+        send(&admin, "DELETE", path, &Value::Null).await.refused(409, "not_dynamic");
+        send(&admin, "PATCH", path, &json!({"name": "x"})).await;
+    }
+    let twin = provider("of-the-file", &upstream);
+    send(&admin, "POST", "/providers", &twin).await.refused(409, "already_exists");
+}
+
+#[tokio::test]
+async fn without_dynamic_only_the_files_are_there_to_be_looked_at() {
+    let (upstream, gateway) = stored().await;
+    let admin = operator(&gateway);
+    let listed = send(&admin, "GET", "/providers", &Value::Null).await.ok().json();
+    assert_eq!(listed["data"][0]["source"], "file", "{listed}");
+    assert_eq!(listed["data"][0]["api_keys"], json!(["…0001"]), "{listed}");
+    let refused = send(&admin, "POST", "/providers", &provider("x", &upstream)).await;
+    refused.refused(409, "not_dynamic");
+    send(&admin, "PUT", "/models/m", &json!({"name": "m"})).await.refused(409, "not_dynamic");
+}
+
+#[tokio::test]
+async fn secrets_lie_sealed_and_survive_a_change_that_does_not_name_them() {
+    let upstream = upstream::chat("hello").await;
+    let gateway = plan(&upstream).start().await;
+    let admin = operator(&gateway);
+    send(&admin, "POST", "/providers", &provider("p", &upstream)).await;
+    send(&admin, "POST", "/models", &json!({"name": "n", "targets": [{"provider": "p"}]})).await;
+    for file in ["forebay.db", "forebay.db-wal"] {
+        let bytes = std::fs::read(gateway.dir().join(file)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains("fake-stored-key"), "{file}");
+    }
+    let mut shown = send(&admin, "GET", "/providers/p", &Value::Null).await.ok().json();
+    shown["load_balancing"] = json!("random");
+    // What was shown, sent back: masked secrets are those there are.
+    send(&admin, "PUT", "/providers/p", &shown).await.ok();
+    send(&admin, "PATCH", "/providers/p", &json!({"load_balancing": null})).await.ok();
+    let mut silent = provider("p", &upstream);
+    silent.as_object_mut().unwrap().remove("api_keys");
+    send(&admin, "PUT", "/providers/p", &silent).await.ok();
+    assert_eq!(status(&gateway, "n").await, 200);
+    assert_eq!(upstream.call().header("authorization"), Some("Bearer fake-stored-key-0002"));
+    let wrong = send(&admin, "PATCH", "/providers/p", &json!({"api_keys": ["…9999"]})).await;
+    wrong.refused(400, "invalid_request");
+    let noted = send(&admin, "GET", "/changes", &Value::Null).await.ok();
+    assert!(!noted.text().contains("fake-stored") && !noted.text().contains("sealed:"), "{noted:?}");
+    assert!(!gateway.log().contains("fake-stored"), "{}", gateway.log());
+}
+
+#[tokio::test]
+async fn what_one_node_is_told_the_others_serve() {
+    let upstream = upstream::chat("hello").await;
+    let first = plan(&upstream).start().await;
+    let db = first.dir().join("forebay.db").display().to_string();
+    let second = gateway::with(DYNAMIC).up("up", &upstream).place("db", &db).start().await;
+    let admin = operator(&first);
+    send(&admin, "POST", "/providers", &provider("p", &upstream)).await;
+    send(&admin, "POST", "/models", &json!({"name": "n", "targets": [{"provider": "p"}]})).await;
+    let since = std::time::Instant::now();
+    eventually("the other node serves it", async || {
+        (status(&second, "n").await == 200).then_some(())
+    })
+    .await;
+    assert!(since.elapsed() < std::time::Duration::from_secs(5), "{:?}", since.elapsed());
+    send(&operator(&second), "DELETE", "/models/n", &Value::Null).await.ok();
+    eventually("it is gone", async || (status(&first, "n").await == 404).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_start_serves_what_the_store_has_but_for_what_cannot_be_read() {
+    let upstream = upstream::chat("hello").await;
+    let first = plan(&upstream).start().await;
+    let db = first.dir().join("forebay.db").display().to_string();
+    let admin = operator(&first);
+    send(&admin, "POST", "/providers", &provider("p", &upstream)).await;
+    send(&admin, "POST", "/models", &json!({"name": "n", "targets": [{"provider": "p"}]})).await;
+    let same = gateway::with(DYNAMIC).up("up", &upstream).place("db", &db).start().await;
+    assert_eq!(status(&same, "n").await, 200, "{}", same.log());
+    let other = DYNAMIC.replace("an encryption key of the tests", "another key of the tests");
+    let other = gateway::with(&other).up("up", &upstream).place("db", &db).start().await;
+    assert_eq!((status(&other, "n").await, status(&other, "m").await), (404, 200));
+    let version = send(&operator(&other), "GET", "/config/version", &Value::Null).await.ok();
+    let said = version.json()["last_reload"]["mistakes"].to_string();
+    assert!(said.contains("p") && said.contains("another key"), "{version:?}");
+    let shown = send(&operator(&other), "GET", "/providers/p", &Value::Null).await.ok();
+    assert!(!shown.text().contains("sealed:"), "{shown:?}");
+    // Given anew, its key is sealed with the one there is now.
+    let mended = send(&operator(&other), "PUT", "/providers/p", &provider("p", &upstream)).await;
+    assert_eq!(mended.status, 200, "{mended:?}");
+    assert_eq!(status(&other, "n").await, 200, "{}", other.log());
+}
+
+#[tokio::test]
+async fn a_reload_of_the_file_keeps_what_the_store_has() {
+    let upstream = upstream::chat("hello").await;
+    let gateway = plan(&upstream).start().await;
+    let admin = operator(&gateway);
+    send(&admin, "POST", "/providers", &provider("p", &upstream)).await;
+    send(&admin, "POST", "/models", &json!({"name": "n", "targets": [{"provider": "p"}]})).await;
+    gateway.configure(|yaml| yaml.replace("name: m,", "name: renamed,"));
+    send(&admin, "POST", "/config/reload", &Value::Null).await.ok();
+    assert_eq!((status(&gateway, "n").await, status(&gateway, "renamed").await), (200, 200));
+    // A broken file in the folder keeps nobody from changing the store.
+    gateway.configure(|yaml| yaml.replace("name: renamed,", "nam: renamed,"));
+    let added = json!({"name": "n2", "targets": [{"provider": "p"}]});
+    let added = send(&admin, "POST", "/models", &added).await;
+    assert_eq!(added.status, 201, "{added:?}");
+    assert_eq!((status(&gateway, "n2").await, status(&gateway, "renamed").await), (200, 200));
+}
