@@ -24,7 +24,7 @@ fn subjects() -> [Arc<Subject>; 2] {
         budget: Some(budget),
     };
     let rate = Some(RateLimit { requests_per_second: u32::MAX, burst_size: u32::MAX });
-    let quota = Quota { group: Arc::from("large"), tokens: PLENTY, refresh: Period::Day };
+    let quota = Quota { group: Arc::from("large"), tokens: PLENTY, refresh: Period::Day, epoch: 0 };
     let key = Terms { rate, allowance, ..Terms::default() };
     let user = Terms { quotas: vec![quota], ..key.clone() };
     [Subject::new(Who::Key, "one", key), Subject::new(Who::User, "one", user)]

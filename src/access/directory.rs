@@ -1,7 +1,7 @@
 //! The keys and users of the store, in memory: what every request with a key looks into.
 
 use std::borrow::Borrow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ use crate::store::{Changed, Kind, Record};
 
 /// Parts a table is divided into: what changes is copied part by part.
 const PARTS: usize = 64;
+/// Different terms and grants that are remembered.
+const RECENT: usize = 16;
 
 /// Every key and user of the store.
 ///
@@ -24,12 +26,20 @@ const PARTS: usize = 64;
 pub struct Directory {
     /// Up to which change of the store it goes.
     revision: i64,
-    keys: Vec<Arc<HashMap<Digest, Arc<Principal>, BuildHasherDefault<Leading>>>>,
+    keys: Vec<Arc<HashSet<ByDigest, BuildHasherDefault<Leading>>>>,
     ids: Vec<Arc<HashSet<ById>>>,
     users: Vec<Arc<HashMap<Arc<str>, Arc<User>>>>,
     /// Users without a record, kept while keys link to them.
     gone: Vec<Arc<str>>,
     count: usize,
+    recent: Recent,
+}
+
+/// What keys were given of late: most are given the same, and share it.
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    terms: VecDeque<Arc<Terms>>,
+    grants: VecDeque<Arc<Grants>>,
 }
 
 /// What became of a look for a key.
@@ -42,12 +52,13 @@ pub enum Lookup {
     Away,
 }
 
-/// A key by its id, with where it stands.
+/// A key, found by its id.
 #[derive(Clone, Debug)]
-struct ById {
-    principal: Arc<Principal>,
-    digest: Digest,
-}
+struct ById(Arc<Principal>);
+
+/// A key, found by its digest.
+#[derive(Clone, Debug)]
+struct ByDigest(Arc<Principal>);
 
 /// A digest is as good as random: eight bytes of it are its hash.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,13 +76,14 @@ impl Directory {
             users: (0..PARTS).map(|_| Arc::default()).collect(),
             gone: Vec::new(),
             count: 0,
+            recent: Recent::default(),
         }
     }
 
     /// Looks for a key, at `now` in Unix milliseconds.
     pub fn find(&self, digest: &Digest, now: i64) -> Lookup {
         let part = self.keys.get(digest.part(PARTS));
-        let Some(principal) = part.and_then(|part| part.get(digest)) else {
+        let Some(ByDigest(principal)) = part.and_then(|part| part.get(digest)) else {
             return Lookup::Unknown;
         };
         match principal.refused(now) {
@@ -86,7 +98,7 @@ impl Directory {
 
     /// The key of this id.
     pub fn key(&self, id: &str) -> Option<&Arc<Principal>> {
-        self.ids.get(part_of(id))?.get(id).map(|entry| &entry.principal)
+        self.ids.get(part_of(id))?.get(id).map(|ById(principal)| principal)
     }
 
     /// How many keys there are.
@@ -153,11 +165,15 @@ impl Directory {
 
     fn set_key(&mut self, id: &str, record: Option<&Record>) {
         let before = self.take_key(id);
-        let Some(record) = record.and_then(|record| read::<KeyRecord>("key", id, &record.body))
-        else {
-            return;
-        };
-        let Some(digest) = record.digest().map(Digest::from) else {
+        let record = record.and_then(|record| read::<KeyRecord>("key", id, &record.body));
+        if let Some(record) = record {
+            self.put_key(id, &record, before.as_deref());
+        }
+    }
+
+    /// `before`: what was known of the key until now.
+    fn put_key(&mut self, id: &str, record: &KeyRecord, before: Option<&Principal>) {
+        let Some(digest) = record.digest() else {
             log::error!("the record of key {id} holds no digest: the key is not known");
             return;
         };
@@ -165,28 +181,47 @@ impl Directory {
             Some(user) => Owner::User(self.user_or_new(user)),
             None => Owner::Nobody,
         };
-        self.put_key(digest, Arc::new(principal(id, &record, owner, before.as_deref())));
-    }
-
-    fn put_key(&mut self, digest: Digest, principal: Arc<Principal>) {
-        let id = part_of(&principal.id);
-        if let Some(part) = self.keys.get_mut(digest.part(PARTS)) {
-            Arc::make_mut(part).insert(digest, Arc::clone(&principal));
+        let terms = Terms {
+            rate: record.rate_limit,
+            allowance: record.limits.clone(),
+            quotas: Vec::new(),
+            exempt: false,
+        };
+        let terms = shared(&mut self.recent.terms, terms);
+        let id = before.map_or_else(|| Arc::from(id), |before| Arc::clone(&before.id));
+        let known = before.and_then(|before| before.subject.as_ref());
+        let grants =
+            Grants::new(record.allowed_models.as_deref(), record.allowed_providers.as_deref());
+        let disabled = || Box::from(record.disabled_reason.as_deref().unwrap_or_default());
+        let principal = Arc::new(Principal {
+            subject: counted(Who::Key, Arc::clone(&id), terms, known),
+            id,
+            digest: Digest::from(digest),
+            name: Arc::from(record.name.as_str()),
+            owner,
+            grants: shared(&mut self.recent.grants, grants),
+            disabled: (!record.enabled).then(disabled),
+            expires_at: record.expires_at,
+            max_ips: record.limits.max_ips,
+            made: Made::Store,
+        });
+        if let Some(part) = self.keys.get_mut(principal.digest.part(PARTS)) {
+            Arc::make_mut(part).replace(ByDigest(Arc::clone(&principal)));
         }
-        if let Some(part) = self.ids.get_mut(id) {
-            Arc::make_mut(part).insert(ById { principal, digest });
+        if let Some(part) = self.ids.get_mut(part_of(&principal.id)) {
+            Arc::make_mut(part).replace(ById(principal));
         }
         self.count += 1;
     }
 
     fn take_key(&mut self, id: &str) -> Option<Arc<Principal>> {
         let part = self.ids.get_mut(part_of(id)).filter(|part| part.contains(id))?;
-        let entry = Arc::make_mut(part).take(id)?;
-        if let Some(part) = self.keys.get_mut(entry.digest.part(PARTS)) {
-            Arc::make_mut(part).remove(&entry.digest);
+        let ById(principal) = Arc::make_mut(part).take(id)?;
+        if let Some(part) = self.keys.get_mut(principal.digest.part(PARTS)) {
+            Arc::make_mut(part).remove(&principal.digest);
         }
         self.count -= 1;
-        Some(entry.principal)
+        Some(principal)
     }
 
     /// Forgets users that are gone and that no key links to any more.
@@ -241,14 +276,8 @@ impl Loading {
             Kind::Keys => {
                 let id = record.id.as_str();
                 let Some(read) = read::<KeyRecord>("key", id, &record.body) else { return };
-                let Some(digest) = read.digest().map(Digest::from) else { return };
-                let owner = match &read.user {
-                    Some(user) => Owner::User(self.next.user_or_new(user)),
-                    None => Owner::Nobody,
-                };
-                let before = self.before.key(id).map(AsRef::as_ref);
                 drop(self.next.take_key(id));
-                self.next.put_key(digest, Arc::new(principal(id, &read, owner, before)));
+                self.next.put_key(id, &read, self.before.key(id).map(AsRef::as_ref));
             }
             Kind::Providers | Kind::Models => {}
         }
@@ -274,34 +303,12 @@ impl Loading {
     }
 }
 
-fn principal(id: &str, record: &KeyRecord, owner: Owner, before: Option<&Principal>) -> Principal {
-    let terms = Terms {
-        rate: record.rate_limit,
-        allowance: record.limits.clone(),
-        quotas: Vec::new(),
-        exempt: false,
-    };
-    let subject = counted(Who::Key, id, terms, before.and_then(|before| before.subject.as_ref()));
-    let disabled = || Box::from(record.disabled_reason.as_deref().unwrap_or_default());
-    Principal {
-        id: before.map_or_else(|| Arc::from(id), |before| Arc::clone(&before.id)),
-        name: Arc::from(record.name.as_str()),
-        owner,
-        grants: Grants::new(record.allowed_models.as_deref(), record.allowed_providers.as_deref()),
-        subject,
-        disabled: (!record.enabled).then(disabled),
-        expires_at: record.expires_at,
-        max_ips: record.limits.max_ips,
-        made: Made::Store,
-    }
-}
-
 /// What is counted under `terms`: `before` goes on with them. Where nothing is limited nothing is
 /// counted.
 pub fn counted(
     who: Who,
-    id: &str,
-    terms: Terms,
+    id: Arc<str>,
+    terms: Arc<Terms>,
     before: Option<&Arc<Subject>>,
 ) -> Option<Arc<Subject>> {
     if let Some(before) = before {
@@ -310,6 +317,19 @@ pub fn counted(
     }
     let limited = terms.rate.is_some() || !terms.allowance.is_unlimited();
     limited.then(|| Subject::new(who, id, terms))
+}
+
+/// `value`, or one that is like it and was given of late.
+fn shared<T: PartialEq>(recent: &mut VecDeque<Arc<T>>, value: T) -> Arc<T> {
+    if let Some(known) = recent.iter().find(|known| ***known == value) {
+        return Arc::clone(known);
+    }
+    if recent.len() >= RECENT {
+        recent.pop_front();
+    }
+    let value = Arc::new(value);
+    recent.push_back(Arc::clone(&value));
+    value
 }
 
 /// Reads a record; what cannot be read is told of and left out.
@@ -329,7 +349,7 @@ fn part_of(id: &str) -> usize {
 
 impl PartialEq for ById {
     fn eq(&self, other: &Self) -> bool {
-        self.principal.id == other.principal.id
+        self.0.id == other.0.id
     }
 }
 
@@ -337,13 +357,35 @@ impl Eq for ById {}
 
 impl Hash for ById {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (*self.principal.id).hash(state);
+        (*self.0.id).hash(state);
     }
 }
 
 impl Borrow<str> for ById {
     fn borrow(&self) -> &str {
-        &self.principal.id
+        &self.0.id
+    }
+}
+
+// === impl ByDigest ===
+
+impl PartialEq for ByDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.digest == other.0.digest
+    }
+}
+
+impl Eq for ByDigest {}
+
+impl Hash for ByDigest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.digest.hash(state);
+    }
+}
+
+impl Borrow<Digest> for ByDigest {
+    fn borrow(&self) -> &Digest {
+        &self.0.digest
     }
 }
 

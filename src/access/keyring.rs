@@ -93,19 +93,22 @@ impl Credential {
 
 fn principal(key: &config::Key, before: Option<&Principal>) -> Principal {
     // No id of the store's has such a form.
-    let id = format!("file/{}", key.name);
-    let terms = Terms {
+    let id: Arc<str> = Arc::from(format!("file/{}", key.name));
+    let terms = Arc::new(Terms {
         rate: key.rate_limit,
         allowance: key.limits.clone(),
         quotas: Vec::new(),
         exempt: false,
-    };
+    });
+    let known = before.and_then(|before| before.subject.as_ref());
+    let grants = Grants::new(key.allowed_models.as_deref(), key.allowed_providers.as_deref());
     Principal {
-        subject: counted(Who::Key, &id, terms, before.and_then(|before| before.subject.as_ref())),
-        id: Arc::from(id),
+        subject: counted(Who::Key, Arc::clone(&id), terms, known),
+        id,
+        digest: Digest(key.digest),
         name: Arc::from(key.name.as_str()),
         owner: key.user.as_deref().map_or(Owner::Nobody, |user| Owner::Named(Arc::from(user))),
-        grants: Grants::new(key.allowed_models.as_deref(), key.allowed_providers.as_deref()),
+        grants: Arc::new(grants),
         disabled: (!key.enabled).then(Box::default),
         expires_at: key.expires_at,
         max_ips: key.limits.max_ips,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::keyring::Digest;
 use super::limits::Subject;
 use super::user::User;
 use crate::config::glob_matches;
@@ -13,8 +14,10 @@ pub struct Principal {
     pub id: Arc<str>,
     /// The key's name.
     pub name: Arc<str>,
+    /// Of the key; nobody's where there is none.
+    pub(super) digest: Digest,
     pub(super) owner: Owner,
-    pub(super) grants: Grants,
+    pub(super) grants: Arc<Grants>,
     /// `None`: nothing of it is limited.
     pub(super) subject: Option<Arc<Subject>>,
     /// Why it is refused, as an operator has said; `None` when it is not.
@@ -48,7 +51,7 @@ pub enum Owner {
 }
 
 /// What may be used, in names and globs; `None` is all.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     models: Option<Box<[Box<str>]>>,
     providers: Option<Box<[Box<str>]>>,
@@ -75,7 +78,8 @@ impl Principal {
             id: Arc::from("anonymous"),
             name: Arc::from("anonymous"),
             owner: Owner::Nobody,
-            grants: Grants::default(),
+            digest: Digest::from([0; 32]),
+            grants: Arc::default(),
             subject: None,
             disabled: None,
             expires_at: None,

@@ -48,6 +48,9 @@ pub struct UserRecord {
     /// Tokens per group of models, where they differ from the configuration's; 0 is unlimited.
     #[serde(default)]
     pub quotas: BTreeMap<String, u64>,
+    /// How often its quotas were given anew by hand: each time they are counted from the beginning.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub quota_epoch: u32,
     #[serde(default)]
     pub tags: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,10 +104,16 @@ pub struct State {
     rate_limit: Option<RateLimit>,
     limits: Allowance,
     quotas: BTreeMap<String, u64>,
+    quota_epoch: u32,
 }
 
 fn yes() -> bool {
     true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_none_yet(epoch: &u32) -> bool {
+    *epoch == 0
 }
 
 // === impl Role ===
@@ -126,9 +135,10 @@ impl Role {
 impl User {
     /// A user of whom nothing but the id is known.
     pub(super) fn unknown(id: &str) -> Arc<Self> {
+        let id: Arc<str> = Arc::from(id);
         Arc::new(Self {
-            id: Arc::from(id),
-            subject: Subject::new(Who::User, id, Terms::default()),
+            subject: Subject::new(Who::User, Arc::clone(&id), Terms::default()),
+            id,
             state: ArcSwapOption::empty(),
         })
     }
@@ -201,6 +211,7 @@ impl State {
             rate_limit: record.rate_limit,
             limits: record.limits.clone(),
             quotas: record.quotas.clone(),
+            quota_epoch: record.quota_epoch,
         }
     }
 
@@ -218,7 +229,7 @@ impl State {
         Terms {
             rate: self.rate_limit,
             allowance: self.limits.clone(),
-            quotas: rules.quotas(&self.quotas),
+            quotas: rules.quotas(&self.quotas, self.quota_epoch),
             exempt: self.is_exempt(),
         }
     }

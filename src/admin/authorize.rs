@@ -31,10 +31,16 @@ pub const TABLE: &[(&str, &[(&str, Needs)])] = &[
     ("/openapi.json", &[("GET", Nobody)]),
     ("/auth/validate", &[("POST", Admin)]),
     ("/providers", &[("GET", Admin), ("POST", Unbounded)]),
-    ("/providers/{id}", &[("GET", Admin), ("PUT", Unbounded), ("PATCH", Unbounded), ("DELETE", Unbounded)]),
+    (
+        "/providers/{id}",
+        &[("GET", Admin), ("PUT", Unbounded), ("PATCH", Unbounded), ("DELETE", Unbounded)],
+    ),
     ("/providers/{id}/api-keys/{number}/recheck", &[("POST", Admin)]),
     ("/models", &[("GET", Admin), ("POST", Unbounded)]),
-    ("/models/{id}", &[("GET", Admin), ("PUT", Unbounded), ("PATCH", Unbounded), ("DELETE", Unbounded)]),
+    (
+        "/models/{id}",
+        &[("GET", Admin), ("PUT", Unbounded), ("PATCH", Unbounded), ("DELETE", Unbounded)],
+    ),
     ("/keys", &[("GET", Admin), ("POST", Admin)]),
     ("/keys/{id}", &[("GET", Admin), ("PUT", Admin), ("PATCH", Admin), ("DELETE", Admin)]),
     ("/keys/{id}/rotate", &[("POST", Admin)]),
@@ -47,6 +53,7 @@ pub const TABLE: &[(&str, &[(&str, Needs)])] = &[
     ("/users/{id}", &[("GET", Admin), ("PUT", Admin), ("PATCH", Admin), ("DELETE", Admin)]),
     ("/users/{id}/disable", &[("POST", Admin)]),
     ("/users/{id}/enable", &[("POST", Admin)]),
+    ("/users/{id}/quota/refresh", &[("POST", Admin)]),
     ("/usage", &[("GET", Admin)]),
     ("/changes", &[("GET", Admin)]),
     ("/config", &[("GET", Admin)]),
@@ -82,7 +89,7 @@ pub async fn authorize(
     };
     if *needs != Nobody {
         let from = request.extensions().get::<From>().copied();
-        let caller = identify(&desk, request.headers(), from).await?;
+        let caller = identify(&desk, request.headers(), from)?;
         if *needs == Unbounded && caller.is_bounded() {
             return Err(Refusal::forbidden("Your key or user has bounds, and this has none."));
         }
@@ -92,7 +99,7 @@ pub async fn authorize(
 }
 
 /// Who calls. Only the `Authorization` header counts: no page can make a browser send it along.
-async fn identify(desk: &Desk, headers: &HeaderMap, from: Option<From>) -> Answer<Caller> {
+fn identify(desk: &Desk, headers: &HeaderMap, from: Option<From>) -> Answer<Caller> {
     let mut bearer = HeaderMap::new();
     for value in headers.get_all(header::AUTHORIZATION) {
         bearer.append(header::AUTHORIZATION, value.clone());
@@ -140,14 +147,18 @@ mod tests {
             let item = serde_json::to_value(item).unwrap();
             for method in item.as_object().unwrap().keys() {
                 let method = method.to_ascii_uppercase();
-                if ["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS"].contains(&&*method) {
+                if ["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS"].contains(&&*method)
+                {
                     routes.insert((path.clone(), method));
                 }
             }
         }
         let row = |(path, methods): &(&str, &[(&str, Needs)])| {
             let path = format!("{ROOT}{path}");
-            methods.iter().map(|(method, _)| (path.clone(), (*method).to_owned())).collect::<Vec<_>>()
+            methods
+                .iter()
+                .map(|(method, _)| (path.clone(), (*method).to_owned()))
+                .collect::<Vec<_>>()
         };
         let rows: BTreeSet<(String, String)> = TABLE.iter().flat_map(row).collect();
         assert_eq!(routes, rows);

@@ -59,6 +59,11 @@ impl Caller {
         self.bounded
     }
 
+    /// Whether it is the admin key.
+    pub fn is_operator(&self) -> bool {
+        self.admin.is_none()
+    }
+
     pub fn role(&self) -> &'static str {
         if self.admin.is_none() { "operator" } else { "admin" }
     }
@@ -220,7 +225,10 @@ mod tests {
             changed("models", json!([])),
             changed("expires_at", json!(99)),
             changed("rate", json!({"requests_per_second": 0, "burst_size": 0})),
-            changed("limits", json!({"tokens_per_minute": 1, "budget": {"usd": "4.99", "per": "day"}})),
+            changed(
+                "limits",
+                json!({"tokens_per_minute": 1, "budget": {"usd": "4.99", "per": "day"}}),
+            ),
         ] {
             assert!(bounds.allow(&bound(&asked)).is_ok(), "{asked}");
         }
@@ -234,7 +242,10 @@ mod tests {
             changed("rate", json!({"requests_per_second": 10, "burst_size": 21})),
             changed("limits", json!({"budget": {"usd": 5, "per": "day"}})),
             changed("limits", json!({"tokens_per_minute": 50})),
-            changed("limits", json!({"tokens_per_minute": 50, "budget": {"usd": 5, "per": "hour"}})),
+            changed(
+                "limits",
+                json!({"tokens_per_minute": 50, "budget": {"usd": 5, "per": "hour"}}),
+            ),
         ] {
             assert!(bounds.allow(&bound(&asked)).is_err(), "{asked}");
         }

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::IntoResponse as _;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::desk::Desk;
+use super::given::Query;
 use super::moment::in_words;
 use super::records::{self, By, unreachable_store};
 use super::refusal::{Answer, Refusal};
@@ -42,7 +43,7 @@ async fn validate(Extension(by): By) -> Answer {
 async fn reload(State(desk): records::State) -> Answer {
     desk.steward.reload().await.map_err(Refusal::mistakes)?;
     let mut shown = in_force(&desk);
-    shown["status"] = json!("ok");
+    shown.insert("status".to_owned(), json!("ok"));
     Ok(Json(shown).into_response())
 }
 
@@ -52,7 +53,8 @@ async fn version(State(desk): records::State) -> Answer {
     let mut shown = in_force(&desk);
     if let Some(store) = desk.registry.store() {
         let (schema, revision) = (store.schema().await.ok(), store.revision().await.ok());
-        shown["store"] = json!({ "schema": schema, "revision": revision });
+        let told = json!({ "schema": schema, "revision": revision });
+        shown.insert("store".to_owned(), told);
     }
     Ok(Json(shown).into_response())
 }
@@ -104,7 +106,7 @@ async fn changes(State(desk): records::State, Query(which): Query<Which>) -> Ans
     Ok(Json(page).into_response())
 }
 
-fn in_force(desk: &Desk) -> Value {
+fn in_force(desk: &Desk) -> Map<String, Value> {
     let snapshot = desk.snapshot.load();
     let last = desk.last_reload.load();
     let last = last.as_deref().map(|reload| {
@@ -114,10 +116,10 @@ fn in_force(desk: &Desk) -> Value {
             "mistakes": reload.mistakes,
         })
     });
-    json!({
+    shown::object(json!({
         "version": snapshot.origin.version,
         "loaded_at": shown::at(snapshot.origin.loaded_at),
         "waiting_for_upgrade": snapshot.origin.waiting,
         "last_reload": last,
-    })
+    }))
 }

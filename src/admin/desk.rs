@@ -60,10 +60,8 @@ impl Desk {
 
     /// The store, when it can be reached.
     pub fn store(&self) -> Answer<Store> {
-        let missing = || match self.registry.is_configured() {
-            true => Refusal::store_away(),
-            false => Refusal::no_store(),
-        };
+        let away = self.registry.is_configured();
+        let missing = || if away { Refusal::store_away() } else { Refusal::no_store() };
         self.registry.store().ok_or_else(missing)
     }
 }

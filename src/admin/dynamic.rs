@@ -82,10 +82,11 @@ impl Composing {
                     return self.leave_out(id, "its record cannot be read");
                 };
                 for (asked, served) in &foreign.model_mapping {
-                    let mut target = json!({ "provider": id, "weight": foreign.weight });
-                    if !served.is_empty() && served != asked {
-                        target["model"] = json!(served);
-                    }
+                    // The same name, or none, is passed on as it is.
+                    let model =
+                        Some(served).filter(|served| !served.is_empty() && *served != asked);
+                    let target =
+                        json!({ "provider": id, "weight": foreign.weight, "model": model });
                     self.mapped.entry(asked.clone()).or_default().push(target);
                 }
                 foreign.provider(id)
@@ -227,7 +228,8 @@ mod tests {
         let ids: Vec<&str> = texts.iter().map(|(_, id, _)| id.as_str()).collect();
         assert_eq!(ids, ["a", "b", "gpt-4", "x-*"]);
         let targets = json!([
-            {"provider": "a", "weight": 2, "model": "big"}, {"provider": "b", "weight": 1},
+            {"provider": "a", "weight": 2, "model": "big"},
+            {"provider": "b", "weight": 1, "model": null},
         ]);
         assert_eq!(texts[2].2, json!({"name": "gpt-4", "targets": targets}));
         assert_eq!(texts[3].2["match"], json!({"regex": "^x\\-.*$"}));
@@ -236,7 +238,8 @@ mod tests {
     #[test]
     fn a_provider_that_cannot_be_read_takes_nothing_else_along() {
         let (seal, other) = (seal(), Seal::new(&Secret::new("another passphrase")).unwrap());
-        let ours = json!({"name": "lost", "kind": "vllm", "base_url": "http://x", "api_keys": "fake"});
+        let ours =
+            json!({"name": "lost", "kind": "vllm", "base_url": "http://x", "api_keys": "fake"});
         let stays = json!({"name": "stays", "kind": "mock"});
         let both = json!({"name": "both", "targets": [{"provider": "lost"}, {"provider": "stays"}],
             "fallback": ["only"]});
@@ -249,8 +252,12 @@ mod tests {
         let texts = texts(&composed);
         let left = [
             ("providers", "stays".to_owned(), stays),
-            ("models", "both".to_owned(), json!({"name": "both", "targets": [{"provider": "stays"}],
-                "fallback": []})),
+            (
+                "models",
+                "both".to_owned(),
+                json!({"name": "both", "targets": [{"provider": "stays"}],
+                "fallback": []}),
+            ),
         ];
         assert_eq!(texts, left);
         let said: Vec<&str> = composed.left_out.iter().map(|one| one.message.as_str()).collect();

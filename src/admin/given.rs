@@ -1,7 +1,8 @@
 //! What an operator sends: one JSON object, read strictly.
 
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -65,6 +66,37 @@ impl Maybe {
     }
 }
 
+/// The query, read strictly.
+#[derive(Debug)]
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Answer<Self> {
+        let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
+        let wrong = |said: String| {
+            // The words after the colon name the member, and repeat no value.
+            let said = said.split_once(": ").map_or(said.as_str(), |(_, said)| said).to_owned();
+            Refusal::invalid(None, format!("The query: {said}."))
+        };
+        query.map(|query| Self(query.0)).map_err(|error| wrong(error.body_text()))
+    }
+}
+
+/// What stands in the places of a path.
+#[derive(Debug)]
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
+        let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
+        path.map(|path| Self(path.0)).map_err(|_| Refusal::unknown_path())
+    }
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
@@ -79,8 +111,8 @@ fn read(body: &[u8]) -> Answer<Map<String, Value>> {
     };
     // A name that is given twice, bytes that are no text, and depth without end are refused here.
     json::scan(body).map_err(|error| refused(error.to_string()))?;
-    let value: Map<String, Value> = serde_json::from_slice(body)
-        .map_err(|_| refused("not valid JSON".to_owned()))?;
+    let value: Map<String, Value> =
+        serde_json::from_slice(body).map_err(|_| refused("not valid JSON".to_owned()))?;
     if value.values().any(|value| is_deeper(value, DEEPEST)) {
         return Err(refused(format!("nested deeper than {DEEPEST} levels")));
     }
@@ -106,6 +138,11 @@ impl Given {
         }
         self.0.insert(new.to_owned(), value);
         Ok(())
+    }
+
+    /// Leaves out what is only ever shown, so that what was shown can be sent back.
+    pub fn without(&mut self, read_only: &[&str]) {
+        self.0.retain(|name, _| !read_only.contains(&name.as_str()));
     }
 
     /// The id in the body, which must be that of the path.
@@ -182,7 +219,11 @@ mod tests {
             (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
             (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
             (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
-            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (
+                json!({"a": {"b": "c"}}),
+                json!({"a": {"b": "d", "c": null}}),
+                json!({"a": {"b": "d"}}),
+            ),
             (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
             (json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"])),
             (json!({"a": "b"}), json!(["c"]), json!(["c"])),
@@ -197,7 +238,9 @@ mod tests {
 
     #[test]
     fn what_readers_would_read_differently_is_refused() {
-        for body in ["", "[]", "{\"a\":1,\"a\":2}", "{\"a\":1} x", "{\"a\":1e999}", "nul", "\u{feff}{}"] {
+        for body in
+            ["", "[]", "{\"a\":1,\"a\":2}", "{\"a\":1} x", "{\"a\":1e999}", "nul", "\u{feff}{}"]
+        {
             assert!(read(body.as_bytes()).is_err(), "{body}");
         }
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(40), "]".repeat(40));

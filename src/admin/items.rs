@@ -75,6 +75,10 @@ pub async fn put(
     }
     let opened = before.as_ref().map(|record| open(record, &seal, kind));
     let item = make(opened.as_ref())?;
+    if item.names_variables() && !by.is_operator() {
+        let message = "Only the admin key may name variables of the environment.";
+        return Err(Refusal::beyond("api_keys", message));
+    }
     let sealed = item.seal(&seal, &owner(id));
     let sealed = sealed.map_err(|error| Refusal::invalid(Some("api_keys"), error.to_string()))?;
     let new = Record {
@@ -124,11 +128,8 @@ pub async fn remove(
     let note = Note { by: &by.by, before: Some(&before), after: None };
     let gone = store.delete(kind, id, Expected::Version(record.version), note).await;
     gone.map_err(|error| unreachable_store(&error))?;
-    let mut answer = json!({ "id": id, "object": noun(kind), "deleted": true });
-    if let Some(warning) = follow(desk).await {
-        answer["warning"] = json!(warning);
-    }
-    Ok(answer)
+    let warning = follow(desk).await;
+    Ok(json!({ "id": id, "object": noun(kind), "deleted": true, "warning": warning }))
 }
 
 /// Puts what the store has now into force; what kept it from that.
@@ -171,7 +172,7 @@ pub fn shown(desk: &Desk, kind: Kind, record: &Record) -> Map<String, Value> {
 
 /// Takes out what is only ever shown.
 pub fn settable(mut given: Map<String, Value>) -> Map<String, Value> {
-    READ_ONLY.iter().for_each(|name| drop(given.remove(*name)));
+    given.retain(|name, _| !READ_ONLY.contains(&name.as_str()));
     given
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -14,11 +14,12 @@ use utoipa_axum::routes;
 
 use super::caller::{Bound, Caller};
 use super::desk::Desk;
-use super::given::{Given, Maybe, check_id, merge};
+use super::given::{Given, Maybe, Path, Query, check_id, merge};
 use super::moment::{Moment, now_ms};
 use super::page::{Page, expected, list, one};
 use super::records::{self, By, Kept as _, view};
 use super::refusal::{Answer, Refusal};
+use super::shown;
 use crate::access::{Digest, KeyRecord, UserRecord, key};
 use crate::config::{Allowance, RateLimit, Secret};
 use crate::store::{Expected, Kind};
@@ -27,7 +28,14 @@ use crate::store::{Expected, Kind};
 const SHORT: usize = 16;
 /// What is shown of a record and cannot be set.
 const READ_ONLY: [&str; 8] = [
-    "hint", "created_by", "created_at", "updated_at", "version", "temporary", "warning", "standing",
+    "hint",
+    "created_by",
+    "created_at",
+    "updated_at",
+    "version",
+    "temporary",
+    "warning",
+    "standing",
 ];
 
 /// A key as an operator writes it.
@@ -85,7 +93,7 @@ async fn index(State(desk): records::State, Query(page): Query<Page>) -> Answer 
     let shown = found.iter().map(|record| {
         Ok(view(&records::body::<KeyRecord>(record)?, record.version, Some(record.updated_at)))
     });
-    Ok(list(shown.collect::<Answer<_>>()?, more))
+    Ok(list(&shown.collect::<Answer<Vec<_>>>()?, more))
 }
 
 /// Makes a key. The answer is the only one that ever shows it.
@@ -143,7 +151,7 @@ async fn replace(
     headers: HeaderMap,
     mut given: Given,
 ) -> Answer {
-    READ_ONLY.iter().for_each(|name| drop(given.0.remove(*name)));
+    given.without(&READ_ONLY);
     given.check_id(&id)?;
     let form: KeyForm = normal(given)?.form()?;
     check_user(&desk, form.user.as_deref()).await?;
@@ -159,7 +167,7 @@ async fn update(
     headers: HeaderMap,
     mut given: Given,
 ) -> Answer {
-    READ_ONLY.iter().for_each(|name| drop(given.0.remove(*name)));
+    given.without(&READ_ONLY);
     given.check_id(&id)?;
     let patch = normal(given)?.0;
     check_user(&desk, patch.get("user").and_then(Value::as_str)).await?;
@@ -186,7 +194,9 @@ async fn put(
         let form = form(record)?;
         fresh = form.key.as_deref().map(|key| Fresh::of(desk, Some(key))).transpose()?;
         form.fill(record)?;
-        fresh.iter().for_each(|fresh| fresh.put(record));
+        if let Some(fresh) = &fresh {
+            fresh.put(record);
+        }
         bounds.allow(&Bound::of_key(record))
     })
     .await?;
@@ -263,8 +273,8 @@ fn normal(mut given: Given) -> Answer<Given> {
 /// A record as the form that would make it, to be patched.
 fn form_of(record: &KeyRecord) -> Map<String, Value> {
     let mut form = record.visible();
-    READ_ONLY.iter().chain(&["id", "is_enabled"]).for_each(|name| drop(form.remove(*name)));
-    form.retain(|_, value| !value.is_null());
+    let shown_only = |name: &str| READ_ONLY.contains(&name) || ["id", "is_enabled"].contains(&name);
+    form.retain(|name, value| !value.is_null() && !shown_only(name));
     form
 }
 
@@ -300,10 +310,11 @@ impl KeyForm {
         record.allowed_providers.clone_from(&self.allowed_providers);
         record.expires_at = self.expires_at.map(|at| at.0);
         record.enabled = self.enabled.unwrap_or(true);
-        record.disabled_reason =
-            self.disabled_reason.clone().filter(|_| !record.enabled).or_else(|| {
-                (!record.enabled).then(|| "disabled by an operator".to_owned())
-            });
+        record.disabled_reason = self
+            .disabled_reason
+            .clone()
+            .filter(|_| !record.enabled)
+            .or_else(|| (!record.enabled).then(|| "disabled by an operator".to_owned()));
         record.rate_limit = self.rate_limit;
         record.limits = self.limits.clone().unwrap_or_default();
         record.tags = self.tags.clone().unwrap_or_default();
@@ -346,14 +357,81 @@ impl Fresh {
 
     /// The record with its secret: this once.
     fn shown(&self, record: &KeyRecord, version: i64) -> Value {
-        let mut shown = view(record, version, Some(now_ms()));
-        shown["key"] = json!(self.secret.expose());
+        let mut shown = shown::object(view(record, version, Some(now_ms())));
+        shown.insert("key".to_owned(), json!(self.secret.expose()));
         let nothing = record.allowed_models.as_ref().is_some_and(Vec::is_empty);
         let nothing = nothing.then_some("`allowed_models` is empty: the key may use no model.");
         let warnings: Vec<&str> = self.warning.into_iter().chain(nothing).collect();
         if !warnings.is_empty() {
-            shown["warning"] = json!(warnings.join(" "));
+            shown.insert("warning".to_owned(), json!(warnings.join(" ")));
         }
-        shown
+        Value::Object(shown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// JSON of any kind, some of it under names that mean something.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,12}".prop_map(Value::from),
+        ];
+        let name = prop_oneof![
+            Just("id"),
+            Just("key"),
+            Just("name"),
+            Just("limits"),
+            Just("budget"),
+            Just("usd"),
+            Just("per"),
+            Just("rate_limit"),
+            Just("expires_at"),
+            Just("expires"),
+            Just("enabled"),
+            Just("is_enabled"),
+            Just("allowed_models"),
+            Just("tags"),
+            Just("targets"),
+            Just("provider"),
+            Just("kind"),
+            Just("api_keys"),
+            Just("model_mapping"),
+        ];
+        let name = prop_oneof![name.prop_map(str::to_owned), "[a-z]{1,8}"];
+        leaf.prop_recursive(4, 32, 6, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(name.clone(), inner, 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_does_any_harm(body in any_json()) {
+            let members = shown::object(body);
+            let form = normal(Given(members.clone())).and_then(Given::form::<KeyForm>);
+            if let Ok(form) = form {
+                let mut record: KeyRecord = serde_json::from_value(
+                    json!({"id": "a", "name": "a", "hint": "", "digest": ""})).unwrap();
+                if form.fill(&mut record).is_ok() {
+                    // What was written is what would be written again.
+                    let again: KeyForm = Given(form_of(&record)).form().unwrap();
+                    let mut twice = record.clone();
+                    again.fill(&mut twice).unwrap();
+                    prop_assert_eq!(twice, record);
+                }
+            }
+            let _item = crate::admin::shape::Item::of(members).map(|item| item.masked());
+        }
     }
 }

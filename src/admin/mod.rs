@@ -43,8 +43,8 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use tower::ServiceExt as _;
 
-pub use self::desk::{Desk, Steward};
 use self::desk::From;
+pub use self::desk::{Desk, Steward};
 pub use self::items::shelf;
 use self::refusal::Refusal;
 use crate::telemetry;
@@ -54,11 +54,17 @@ pub const LARGEST: usize = 1 << 20;
 /// How long sending it may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer may take to be put together: the store has a few seconds for each of its parts.
-const WORK: Duration = Duration::from_secs(60);
+const WORK: Duration = Duration::from_mins(1);
 /// The longest answer: ten thousand rows of usage are well below.
 const LONGEST: usize = 64 << 20;
 /// The longest request id taken over from a caller, in bytes.
 const LONGEST_ID: usize = 128;
+/// What every answer says to browsers and to those between.
+const ALWAYS: [(HeaderName, &str); 3] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+];
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The admin API; and on the listener of its own `/metrics` and `/health`.
@@ -74,11 +80,7 @@ impl Admin {
     }
 
     /// Answers a request, whichever listener it came from.
-    pub async fn answer(
-        &self,
-        request: Request<Bytes>,
-        from: Option<IpAddr>,
-    ) -> Response<Bytes> {
+    pub async fn answer(&self, request: Request<Bytes>, from: Option<IpAddr>) -> Response<Bytes> {
         let mut request = request.map(Body::from);
         if let Some(from) = from {
             request.extensions_mut().insert(From(from));
@@ -87,7 +89,9 @@ impl Admin {
             let answer = self.router.clone().oneshot(request).await;
             let answer = answer.unwrap_or_else(|never| match never {});
             let (mut head, body) = answer.into_parts();
-            head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            for (name, value) in ALWAYS {
+                head.headers.insert(name, HeaderValue::from_static(value));
+            }
             let body = to_bytes(body, LONGEST).await;
             body.map(|body| Response::from_parts(head, body)).ok()
         };
@@ -154,7 +158,9 @@ async fn read(session: &mut ServerSession) -> Result<Request<Bytes>, Refusal> {
     session.set_read_timeout(Some(PATIENCE));
     let mut body = BytesMut::new();
     let whole = async {
-        while let Some(piece) = session.read_request_body().await.map_err(|_| Refusal::too_slow())? {
+        while let Some(piece) =
+            session.read_request_body().await.map_err(|_| Refusal::too_slow())?
+        {
             if body.len().saturating_add(piece.len()) > LARGEST {
                 return Err(Refusal::too_large(LARGEST));
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::caller::Caller;
 use super::desk::Desk;
-use super::given::{Given, check_id, merge};
+use super::given::{Given, Path, Query, check_id, merge};
 use super::items::{self, Outcome};
 use super::page::{Page, expected, one};
 use super::providers::{items_page, rename_enabled};
@@ -132,7 +132,8 @@ async fn change(
 fn read(given: Map<String, Value>) -> Answer<Item> {
     let item = Item::of(given)?;
     if item.shape == Shape::LlmProxy {
-        let message = "These are members of a provider; a model has `name` or `match`, and `targets`.";
+        let message =
+            "These are members of a provider; a model has `name` or `match`, and `targets`.";
         return Err(Refusal::invalid(None, message));
     }
     Ok(item)

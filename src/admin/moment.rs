@@ -46,7 +46,8 @@ impl Visitor<'_> for Reader {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Moment, E> {
-        Moment::parse(text).ok_or_else(|| E::custom("expected a moment such as 2030-01-31T12:00:00Z"))
+        Moment::parse(text)
+            .ok_or_else(|| E::custom("expected a moment such as 2030-01-31T12:00:00Z"))
     }
 
     fn visit_i64<E: Error>(self, ms: i64) -> Result<Moment, E> {
@@ -75,8 +76,11 @@ mod tests {
     #[test]
     fn a_moment_is_read_in_each_of_its_forms() {
         for text in [
-            "\"2030-01-31T00:00:00Z\"", "\"2030-01-31\"", "\"2030-01-31T01:00:00+01:00\"",
-            "\"1896048000000\"", "1896048000000",
+            "\"2030-01-31T00:00:00Z\"",
+            "\"2030-01-31\"",
+            "\"2030-01-31T01:00:00+01:00\"",
+            "\"1896048000000\"",
+            "1896048000000",
         ] {
             let moment: Moment = serde_json::from_str(text).unwrap();
             assert_eq!(in_words(moment.0).unwrap(), "2030-01-31T00:00:00.000Z", "{text}");

@@ -36,7 +36,7 @@ impl Page {
 }
 
 /// A page: `{"object": "list", "data": [...], "has_more": …, "last_id": …}`.
-pub fn list(data: Vec<Value>, has_more: bool) -> Response {
+pub fn list(data: &[Value], has_more: bool) -> Response {
     let last = data.last().and_then(|last| last.get("id")).cloned().unwrap_or_default();
     Json(json!({ "object": "list", "data": data, "has_more": has_more, "last_id": last }))
         .into_response()
@@ -60,10 +60,10 @@ pub fn expected(headers: &HeaderMap) -> Answer<Expected> {
     }
     let mut given = headers.get_all(IF_MATCH).iter();
     let (Some(tag), None) = (given.next(), given.next()) else {
-        return match headers.contains_key(IF_MATCH) {
-            true => Err(Refusal::invalid(Some("If-Match"), "Give one `If-Match`.")),
-            false => Ok(Expected::Any),
-        };
+        if headers.contains_key(IF_MATCH) {
+            return Err(Refusal::invalid(Some("If-Match"), "Give one `If-Match`."));
+        }
+        return Ok(Expected::Any);
     };
     let tag = tag.to_str().unwrap_or_default().trim();
     if tag == "*" {

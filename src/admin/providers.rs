@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::desk::Desk;
-use super::given::{Given, check_id, merge};
+use super::given::{Given, Path, Query, check_id, merge};
 use super::items::{self, Outcome};
 use super::page::{Page, expected, list, one};
 use super::records::{self, By};
@@ -49,7 +49,7 @@ pub fn items_page(mut all: Vec<Value>, page: &Page, limit: usize) -> axum::respo
     }
     let more = all.len() > limit;
     all.truncate(limit);
-    list(all, more)
+    list(&all, more)
 }
 
 /// Adds a provider to the store: as in the configuration's file, or in LLM Proxy's shape.
@@ -57,7 +57,8 @@ pub fn items_page(mut all: Vec<Value>, page: &Page, limit: usize) -> axum::respo
 async fn create(State(desk): records::State, Extension(by): By, given: Given) -> Answer {
     let given = items::settable(given.0);
     let word = |name: &str| given.get(name).and_then(Value::as_str).map(str::to_owned);
-    let ids: Vec<String> = ["id", "name", "provider_key"].iter().filter_map(|it| word(it)).collect();
+    let ids: Vec<String> =
+        ["id", "name", "provider_key"].iter().filter_map(|it| word(it)).collect();
     let Some(id) = ids.first().cloned() else {
         return Err(Refusal::invalid(Some("id"), "A provider needs an `id`, or a `name`."));
     };

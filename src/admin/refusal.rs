@@ -11,7 +11,10 @@ const HIDDEN: char = '"';
 
 /// A refusal. No secret ever stands in its words.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct Refusal(Box<Words>);
+
+#[derive(Debug)]
+struct Words {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -27,20 +30,22 @@ pub type Answer<T = Response> = Result<T, Refusal>;
 impl Refusal {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, code, message, param: None, mistakes: Vec::new(), header: None }
+        let words =
+            Words { status, code, message, param: None, mistakes: Vec::new(), header: None };
+        Self(Box::new(words))
     }
 
     /// The body, or a part of it, is not as it must be.
     pub fn invalid(param: Option<&str>, message: impl Into<String>) -> Self {
-        let param = param.map(str::to_owned);
-        Self { param, ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", message) }
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", message).about(param)
     }
 
     /// The configuration would not hold with what is asked for.
     pub fn mistakes(mistakes: Vec<String>) -> Self {
         let message = format!("The configuration would not hold: {}", mistakes.join("; "));
-        let refusal = Self::new(StatusCode::BAD_REQUEST, "invalid_configuration", message);
-        Self { mistakes, ..refusal }
+        let mut refusal = Self::new(StatusCode::BAD_REQUEST, "invalid_configuration", message);
+        refusal.0.mistakes = mistakes;
+        refusal
     }
 
     pub fn not_found(noun: &str, id: &str) -> Self {
@@ -55,8 +60,7 @@ impl Refusal {
     pub fn wrong_method(allowed: &str) -> Self {
         let message = format!("This takes only {allowed}.");
         let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
-        let allowed = HeaderValue::from_str(allowed).ok();
-        Self { header: allowed.map(|allowed| (header::ALLOW, allowed)), ..refusal }
+        refusal.with(HeaderValue::from_str(allowed).ok().map(|allowed| (header::ALLOW, allowed)))
     }
 
     /// Something by this id or name is there already.
@@ -87,8 +91,7 @@ impl Refusal {
 
     fn unauthorized(message: &str) -> Self {
         let refusal = Self::new(StatusCode::UNAUTHORIZED, "invalid_api_key", message);
-        let scheme = HeaderValue::from_static("Bearer");
-        Self { header: Some((WWW_AUTHENTICATE, scheme)), ..refusal }
+        refusal.with(Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))))
     }
 
     pub fn forbidden(message: impl Into<String>) -> Self {
@@ -97,7 +100,7 @@ impl Refusal {
 
     /// More than the caller may give.
     pub fn beyond(param: &str, message: impl Into<String>) -> Self {
-        Self { param: Some(param.to_owned()), ..Self::forbidden(message) }
+        Self::forbidden(message).about(Some(param))
     }
 
     /// Too many wrong keys; `seconds` until another may be tried.
@@ -161,11 +164,21 @@ impl Refusal {
     }
 
     fn after(self, seconds: u64) -> Self {
-        Self { header: Some((RETRY_AFTER, HeaderValue::from(seconds.max(1)))), ..self }
+        self.with(Some((RETRY_AFTER, HeaderValue::from(seconds.max(1)))))
+    }
+
+    fn about(mut self, param: Option<&str>) -> Self {
+        self.0.param = param.map(str::to_owned);
+        self
+    }
+
+    fn with(mut self, header: Option<(HeaderName, HeaderValue)>) -> Self {
+        self.0.header = header;
+        self
     }
 
     fn kind(&self) -> &'static str {
-        match self.status.as_u16() {
+        match self.0.status.as_u16() {
             401 => "authentication_error",
             403 => "permission_error",
             429 => "rate_limit_error",
@@ -178,7 +191,7 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let kind = self.kind();
-        let Self { status, code, message, param, mistakes, header } = self;
+        let Words { status, code, message, param, mistakes, header } = *self.0;
         let mut error = json!({ "message": message, "type": kind, "param": param, "code": code });
         if let (false, Some(members)) = (mistakes.is_empty(), error.as_object_mut()) {
             members.insert("mistakes".to_owned(), json!(mistakes));
@@ -227,15 +240,23 @@ mod tests {
     #[test]
     fn an_unknown_field_is_named_with_the_one_that_was_likely_meant() {
         let refusal = refused(r#"{"alowed_models": []}"#);
-        assert_eq!(refusal.param.as_deref(), Some("alowed_models"));
-        assert!(refusal.message.contains("did you mean `allowed_models`?"), "{}", refusal.message);
+        assert_eq!(refusal.0.param.as_deref(), Some("alowed_models"));
+        assert!(
+            refusal.0.message.contains("did you mean `allowed_models`?"),
+            "{}",
+            refusal.0.message
+        );
         let refusal = refused(r#"{"colour": 1}"#);
-        assert!(refusal.message.contains("known: allowed_models, weight"), "{}", refusal.message);
+        assert!(
+            refusal.0.message.contains("known: allowed_models, weight"),
+            "{}",
+            refusal.0.message
+        );
     }
 
     #[test]
     fn a_value_is_never_repeated() {
         let refusal = refused(r#"{"weight": "fake-key \"` 1234", "allowed_models": []}"#);
-        assert_eq!(refusal.message, "Invalid type: string, expected u32.");
+        assert_eq!(refusal.0.message, "Invalid type: string, expected u32.");
     }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::{Json, Router};
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse as _;
+use axum::{Json, Router};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, InfoBuilder, OpenApi, OpenApiBuilder};
 use utoipa_axum::router::OpenApiRouter;
@@ -43,10 +43,8 @@ pub fn document() -> OpenApi {
 }
 
 fn routes() -> OpenApiRouter<Arc<Desk>> {
-    let info = InfoBuilder::new()
-        .title("Forebay's admin API")
-        .version(env!("CARGO_PKG_VERSION"))
-        .build();
+    let info =
+        InfoBuilder::new().title("Forebay's admin API").version(env!("CARGO_PKG_VERSION")).build();
     let document = OpenApiBuilder::new().info(info).build();
     let all = configuration::router().merge(usage::router()).routes(routes!(openapi));
     OpenApiRouter::with_openapi(document)
@@ -73,11 +71,15 @@ fn describe(document: &mut OpenApi) {
     document.security = Some(vec![SecurityRequirement::new(SCHEME, Vec::<String>::new())]);
     for (path, item) in &mut document.paths.paths {
         let section = path.trim_start_matches(ROOT).trim_start_matches('/').to_owned();
-        let words: Vec<&str> = section.split(['/', '{', '}', '-', '.']).filter(|it| !it.is_empty()).collect();
+        let words: Vec<&str> =
+            section.split(['/', '{', '}', '-', '.']).filter(|it| !it.is_empty()).collect();
         let tag = section.split('/').next().unwrap_or_default().to_owned();
         let operations = [
-            ("get", &mut item.get), ("put", &mut item.put), ("post", &mut item.post),
-            ("delete", &mut item.delete), ("patch", &mut item.patch),
+            ("get", &mut item.get),
+            ("put", &mut item.put),
+            ("post", &mut item.post),
+            ("delete", &mut item.delete),
+            ("patch", &mut item.patch),
         ];
         for (method, operation) in operations {
             if let Some(operation) = operation {

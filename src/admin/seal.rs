@@ -119,8 +119,8 @@ mod tests {
         let ours = seal("a passphrase of the tests");
         let sealed = ours.seal("a", "fake").unwrap();
         let last = sealed.chars().last().unwrap();
-        let changed = sealed.strip_suffix(last).unwrap().to_owned()
-            + if last == '0' { "1" } else { "0" };
+        let changed =
+            sealed.strip_suffix(last).unwrap().to_owned() + if last == '0' { "1" } else { "0" };
         for wrong in [changed.as_str(), "", "sealed:1:", "sealed:1:zz", "sealed:1:00"] {
             assert_eq!(ours.open("a", wrong), Err(SealError::OtherKey), "{wrong}");
         }

@@ -50,7 +50,6 @@ pub struct Foreign {
     #[serde(default)]
     pub model_mapping: BTreeMap<String, String>,
     #[serde(default = "yes")]
-    #[expect(dead_code, reason = "it is read apart; here it is only known")]
     pub is_enabled: bool,
     #[serde(default = "one")]
     pub weight: u32,
@@ -73,10 +72,8 @@ fn one() -> u32 {
 impl Item {
     /// Reads what an operator has sent for the provider or model `id`. Its secrets are plain.
     pub fn of(mut item: Map<String, Value>) -> Result<Self, Refusal> {
-        let shape = match FOREIGN.iter().any(|name| item.contains_key(*name)) {
-            true => Shape::LlmProxy,
-            false => Shape::Forebay,
-        };
+        let foreign = FOREIGN.iter().any(|name| item.contains_key(*name));
+        let shape = if foreign { Shape::LlmProxy } else { Shape::Forebay };
         if shape == Shape::LlmProxy {
             if let Some(id) = item.remove("provider_key") {
                 item.entry("id").or_insert(id);
@@ -106,10 +103,12 @@ impl Item {
 
     /// Seals its secrets for `owner`.
     pub fn seal(&self, seal: &Seal, owner: &str) -> Result<Self, SealError> {
-        self.with_secrets(|text| match Seal::is_sealed(text) {
+        self.with_secrets(|text| {
             // Nobody can bring in what another has sealed.
-            true => Err(SealError::OtherKey),
-            false => seal.seal(owner, text),
+            if Seal::is_sealed(text) {
+                return Err(SealError::OtherKey);
+            }
+            seal.seal(owner, text)
         })
     }
 
@@ -119,12 +118,11 @@ impl Item {
     }
 
     /// For eyes: of a secret only the last four characters, of a sealed one nothing.
+    #[must_use]
     pub fn masked(&self) -> Self {
         let masked = self.with_secrets(|text| {
-            let shown = match Seal::is_sealed(text) {
-                true => MASK.to_string(),
-                false => Secret::new(text).hint(),
-            };
+            let sealed = Seal::is_sealed(text);
+            let shown = if sealed { MASK.to_string() } else { Secret::new(text).hint() };
             Ok::<_, std::convert::Infallible>(shown)
         });
         match masked {
@@ -136,14 +134,27 @@ impl Item {
     /// Puts the secrets of `before` where masked ones were sent back, and where none were sent.
     pub fn restore(&mut self, before: &Self, absent_too: bool) -> Result<(), Refusal> {
         let known: Vec<String> = before.secrets();
-        let restored = self.with_secrets(|text| {
-            if !text.starts_with(MASK) {
-                return Ok(text.to_owned());
-            }
-            let same = known.iter().find(|known| Secret::new(known.as_str()).hint() == text);
-            let message = "A masked secret was sent that is none of those there are.";
-            same.cloned().ok_or_else(|| Refusal::invalid(Some("api_keys"), message))
-        })?;
+        let hint = |secret: &str| Secret::new(secret).hint();
+        let mut restored = self.clone();
+        for name in SECRET {
+            let Some(value) = restored.item.get_mut(name) else { continue };
+            let place = before.item.get(name);
+            restore_texts(value, place, &|masked, there| {
+                // Two may look the same: what stood in the same place goes first.
+                if let Some(there) = there.filter(|there| hint(there) == masked) {
+                    return Ok(there.to_owned());
+                }
+                let mut alike: Vec<&String> =
+                    known.iter().filter(|known| hint(known) == masked).collect();
+                alike.dedup();
+                match alike.as_slice() {
+                    [one] => Ok((*one).clone()),
+                    [] => Err("A masked secret was sent that is none of those there are."),
+                    _ => Err("A masked secret was sent that could be several: send it in full."),
+                }
+            })
+            .map_err(|message| Refusal::invalid(Some("api_keys"), message))?;
+        }
         *self = restored;
         let none = !self.item.contains_key("api_key") && !self.item.contains_key("api_keys");
         if absent_too && none {
@@ -158,9 +169,15 @@ impl Item {
     }
 
     /// The same with no secret left.
+    #[must_use]
     pub fn without_secrets(mut self) -> Self {
-        SECRET.iter().for_each(|name| drop(self.item.remove(*name)));
+        self.item.retain(|name, _| !SECRET.contains(&name.as_str()));
         self
+    }
+
+    /// Whether it names variables of this process's environment, which hold more than providers' keys.
+    pub fn names_variables(&self) -> bool {
+        self.secrets().iter().any(|text| text.starts_with("${"))
     }
 
     /// Every secret it has.
@@ -199,6 +216,32 @@ fn change_texts<E>(
         Value::Object(members) => {
             for value in members.values_mut() {
                 change_texts(value, change)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Puts in the place of each masked text what `find` gives for it and for the text that stood in the
+/// same place before.
+fn restore_texts(
+    value: &mut Value,
+    before: Option<&Value>,
+    find: &impl Fn(&str, Option<&str>) -> Result<String, &'static str>,
+) -> Result<(), &'static str> {
+    match value {
+        Value::String(text) if text.starts_with(MASK) => {
+            *text = find(text, before.and_then(Value::as_str))?;
+        }
+        Value::Array(values) => {
+            for (place, value) in values.iter_mut().enumerate() {
+                restore_texts(value, before.and_then(|before| before.get(place)), find)?;
+            }
+        }
+        Value::Object(members) => {
+            for (name, value) in members.iter_mut() {
+                restore_texts(value, before.and_then(|before| before.get(name)), find)?;
             }
         }
         _ => {}
@@ -287,7 +330,8 @@ mod tests {
 
     #[test]
     fn a_masked_secret_that_comes_back_is_the_one_it_was() {
-        let before = item(&json!({"name": "a", "api_keys": ["fake-key-number-1", "fake-key-number-2"]}));
+        let before =
+            item(&json!({"name": "a", "api_keys": ["fake-key-number-1", "fake-key-number-2"]}));
         let mut back = item(&json!({"name": "a", "api_keys": ["…er-2", "fake-key-number-3"]}));
         back.restore(&before, true).unwrap();
         assert_eq!(back.item["api_keys"], json!(["fake-key-number-2", "fake-key-number-3"]));
@@ -307,7 +351,8 @@ mod tests {
             ("azure", "https://x.openai.azure.com", "azure"),
             ("strange", "https://x", "strange"),
         ] {
-            let given = json!({"id": "p", "provider_type": kind, "api_base": base, "api_key": "fake"});
+            let given =
+                json!({"id": "p", "provider_type": kind, "api_base": base, "api_key": "fake"});
             let foreign = Foreign::read(given.as_object().unwrap()).unwrap();
             let provider = foreign.provider("p");
             assert_eq!(provider["kind"], expected);

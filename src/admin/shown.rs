@@ -20,9 +20,7 @@ pub fn is_of_file(config: &Config, location: Location) -> bool {
 
 /// All of it, in the words of the file.
 pub fn configuration(config: &Config) -> Value {
-    let listener = |listen: &config::Listen| {
-        json!({ "address": listen.address.to_string(), "tls": listen.tls.is_some() })
-    };
+    let listener = |listen: &config::Listen| json!({ "address": listen.address.to_string(), "tls": listen.tls.is_some() });
     let admin = |admin: &config::Admin| {
         json!({
             "listen": admin.listen.to_string(),
@@ -83,9 +81,7 @@ pub fn configuration(config: &Config) -> Value {
 
 /// A provider in the words of the file.
 pub fn provider(provider: &Provider) -> Map<String, Value> {
-    let endpoint = |endpoint: &config::Endpoint| {
-        json!({ "url": endpoint.url.to_string(), "weight": endpoint.weight })
-    };
+    let endpoint = |endpoint: &config::Endpoint| json!({ "url": endpoint.url.to_string(), "weight": endpoint.weight });
     let header = |(name, value): &(String, Secret)| (name.clone(), json!(mask(value)));
     let timeouts = &provider.timeouts;
     object(json!({
@@ -125,9 +121,7 @@ pub fn provider(provider: &Provider) -> Map<String, Value> {
 
 /// A model in the words of the file.
 pub fn model(model: &Model) -> Map<String, Value> {
-    let target = |target: &config::Target| {
-        json!({ "provider": target.provider, "model": target.model, "weight": target.weight })
-    };
+    let target = |target: &config::Target| json!({ "provider": target.provider, "model": target.model, "weight": target.weight });
     object(json!({
         "id": model_id(model),
         "name": model.name,
@@ -226,7 +220,8 @@ pub fn at(time: SystemTime) -> Option<String> {
     Some(format!("{:.3}", Timestamp::try_from(time).ok()?))
 }
 
-fn object(value: Value) -> Map<String, Value> {
+/// Its members.
+pub fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(members) => members,
         _ => Map::new(),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::desk::Desk;
+use super::given::Query;
 use super::moment::{Moment, now_ms};
 use super::records::{self, unreachable_store};
 use super::refusal::{Answer, Refusal};
@@ -84,9 +85,11 @@ impl Which {
     fn query(&self, now_ms: i64) -> Answer<UsageQuery> {
         let moment = |name: &'static str, text: &Option<String>| match text {
             None => Ok(None),
-            Some(text) => Moment::parse(text).map(|it| Some(it.0.div_euclid(HOUR_MS))).ok_or_else(
-                || Refusal::invalid(Some(name), format!("`{name}` is RFC 3339, or a date.")),
-            ),
+            Some(text) => {
+                Moment::parse(text).map(|it| Some(it.0.div_euclid(HOUR_MS))).ok_or_else(|| {
+                    Refusal::invalid(Some(name), format!("`{name}` is RFC 3339, or a date."))
+                })
+            }
         };
         let to = moment("to", &self.to)?.unwrap_or(now_ms.div_euclid(HOUR_MS) + 1);
         let from = moment("from", &self.from)?.unwrap_or(to.saturating_sub(USUAL));
@@ -125,7 +128,9 @@ impl Which {
 fn group_of(row: &UsageRow, group: Group) -> Value {
     match group {
         Group::Hour => json!(row.hour.and_then(hour)),
-        Group::Day => json!(row.day.and_then(|day| hour(day.checked_mul(24)?)?.get(..10).map(str::to_owned))),
+        Group::Day => {
+            json!(row.day.and_then(|day| hour(day.checked_mul(24)?)?.get(..10).map(str::to_owned)))
+        }
         Group::Key => json!(row.key),
         Group::User => json!(row.user),
         Group::Model => json!(row.model),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::caller::{Bound, Bounds, Caller};
 use super::desk::Desk;
-use super::given::{Given, Maybe, check_id, merge};
+use super::given::{Given, Maybe, Path, Query, check_id, merge};
 use super::keys::check_globs;
 use super::moment::{Moment, now_ms};
 use super::page::{Page, expected, list, one};
@@ -26,7 +26,7 @@ use crate::store::{Expected, Kind};
 
 /// What is shown of a record and cannot be set.
 const READ_ONLY: [&str; 6] =
-    ["created_at", "updated_at", "version", "purge_at", "known_addresses", "standing"];
+    ["created_at", "updated_at", "version", "purge_at", "known_addresses", "quota_epoch"];
 
 /// A user as an operator writes it.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -73,6 +73,7 @@ pub fn router() -> OpenApiRouter<Arc<Desk>> {
         .routes(routes!(show, replace, update, remove))
         .routes(routes!(disable))
         .routes(routes!(enable))
+        .routes(routes!(refresh_quota))
 }
 
 /// Users, by id.
@@ -83,7 +84,7 @@ async fn index(State(desk): records::State, Query(page): Query<Page>) -> Answer 
     let shown = found.iter().map(|record| {
         Ok(view(&records::body::<UserRecord>(record)?, record.version, Some(record.updated_at)))
     });
-    Ok(list(shown.collect::<Answer<_>>()?, more))
+    Ok(list(&shown.collect::<Answer<Vec<_>>>()?, more))
 }
 
 /// Makes a user.
@@ -106,6 +107,7 @@ async fn create(State(desk): records::State, Extension(by): By, given: Given) ->
         rate_limit: None,
         limits: Allowance::default(),
         quotas: BTreeMap::new(),
+        quota_epoch: 0,
         tags: Vec::new(),
         note: None,
         created_at: now_ms(),
@@ -138,7 +140,7 @@ async fn replace(
     headers: HeaderMap,
     mut given: Given,
 ) -> Answer {
-    READ_ONLY.iter().for_each(|name| drop(given.0.remove(*name)));
+    given.without(&READ_ONLY);
     given.check_id(&id)?;
     let form: UserForm = normal(given)?.form()?;
     put(&desk, &by, &id, expected(&headers)?, |_| Ok(form.clone())).await
@@ -153,7 +155,7 @@ async fn update(
     headers: HeaderMap,
     mut given: Given,
 ) -> Answer {
-    READ_ONLY.iter().for_each(|name| drop(given.0.remove(*name)));
+    given.without(&READ_ONLY);
     given.check_id(&id)?;
     let patch = normal(given)?.0;
     let patched = |record: &UserRecord| {
@@ -233,6 +235,25 @@ async fn enable(
     Ok(one(StatusCode::OK, Some(version), &view(&record, version, Some(now_ms()))))
 }
 
+/// Gives a user its quotas anew, before their time: what was used of them is forgotten.
+#[utoipa::path(post, path = "/{id}/quota/refresh", params(("id" = String, Path)), responses((status = 200), (status = 404), (status = 412)))]
+async fn refresh_quota(
+    State(desk): records::State,
+    Extension(by): By,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let expected = expected(&headers)?;
+    let bounds = by.bounds(&desk.store()?).await?;
+    let (version, record) = records::change::<UserRecord>(&desk, &by, &id, expected, |record| {
+        within(&bounds, record)?;
+        record.quota_epoch = record.quota_epoch.saturating_add(1);
+        Ok(())
+    })
+    .await?;
+    Ok(one(StatusCode::OK, Some(version), &view(&record, version, Some(now_ms()))))
+}
+
 const OPERATOR: &str = "disabled by an operator";
 
 /// The names members have here, in place of those they have elsewhere.
@@ -245,8 +266,8 @@ fn normal(mut given: Given) -> Answer<Given> {
 /// A record as the form that would make it, to be patched.
 fn form_of(record: &UserRecord) -> Map<String, Value> {
     let mut form = record.visible();
-    READ_ONLY.iter().chain(&["id"]).for_each(|name| drop(form.remove(*name)));
-    form.retain(|_, value| !value.is_null());
+    let shown_only = |name: &str| READ_ONLY.contains(&name) || name == "id";
+    form.retain(|name, value| !value.is_null() && !shown_only(name));
     form
 }
 

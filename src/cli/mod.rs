@@ -1,12 +1,17 @@
 //! The command line: one file per subcommand.
 
 mod check;
+mod client;
 mod db;
 mod health;
 mod import;
+mod key;
 mod mock;
+mod record;
 mod run;
+mod status;
 mod upgrade;
+mod user;
 
 use std::convert::Infallible;
 use std::process::ExitCode;
@@ -42,6 +47,12 @@ enum Command {
     Upgrade(upgrade::Arguments),
     /// Ask the server on this machine whether it is ready
     Health(health::Arguments),
+    /// The running server on one screen: models, replicas, health, keys
+    Status(status::Arguments),
+    /// Keys of the store: made, shown, changed, revoked
+    Key(key::Arguments),
+    /// Users of the store, and their quotas
+    User(user::Arguments),
     /// Print another gateway's configuration as a `forebay.yaml`; list what has no equivalent
     Import(import::Arguments),
     /// The store: its schema
@@ -64,6 +75,9 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Command::Health(arguments) => health::health(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Key(arguments) => key::key(&arguments),
+        Command::User(arguments) => user::user(&arguments),
         Command::Import(arguments) => import::import(&arguments),
         Command::Db(arguments) => db::db(&arguments),
         Command::Mock(arguments) => mock::mock(&arguments),

@@ -29,10 +29,9 @@ pub(super) fn merge(
         }
         let mut entries = sections.iter_mut();
         let entry = entries.find(|entry| entry.name.text == item.section);
-        match entry.map(|entry| &mut entry.value) {
-            Some(Node { content: Content::List(list), .. }) => list.push(node),
-            // Nothing was written in the file, which is a mistake that is told there.
-            _ => {}
+        // Something else than a list is a mistake of the file, which is told there.
+        if let Some(Content::List(list)) = entry.map(|entry| &mut entry.value.content) {
+            list.push(node);
         }
     }
 }
@@ -151,15 +150,12 @@ fn resolve_keys(item: &mut Node, environment: &BTreeMap<String, String>, finding
     for key in keys {
         let name = key.as_text().and_then(expand::single_variable).map(str::to_owned);
         let Some(name) = name else { continue };
-        key.content = match environment.get(&name) {
-            Some(text) => {
-                Content::Scalar(Scalar { text: text.clone(), plain: false, expanded: true })
-            }
-            None => {
-                let message = format!("the environment variable `{name}` is not set");
-                findings.error(key.location, message);
-                Content::Unknown
-            }
+        key.content = if let Some(text) = environment.get(&name) {
+            Content::Scalar(Scalar { text: text.clone(), plain: false, expanded: true })
+        } else {
+            let message = format!("the environment variable `{name}` is not set");
+            findings.error(key.location, message);
+            Content::Unknown
         };
     }
 }

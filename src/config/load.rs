@@ -45,6 +45,22 @@ pub fn load(source: &Source) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
     }
 }
 
+/// Parses and expands a file that is not, or not only, a configuration.
+///
+/// # Errors
+///
+/// Everything that is wrong with it, by place.
+pub(crate) fn expanded(source: &Source) -> Result<Node, Vec<Problem>> {
+    let findings = Findings::new(Overrides::default(), Vec::new());
+    let tree = tree::parse(&source.text, &findings).map(|mut tree| {
+        expand::expand(&mut tree, &source.environment, &findings);
+        tree.report_duplicates(&findings);
+        tree
+    });
+    let problems = findings.into_problems();
+    tree.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
 fn read(tree: &Node, folder: &Path, findings: &Findings) -> Option<Config> {
     Value { name: "", node: tree, findings }.section(|s| {
         let default = Config::default();

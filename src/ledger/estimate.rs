@@ -5,56 +5,52 @@ use memchr::{memchr, memmem};
 /// What an image or a document is taken for, however long it is.
 const ATTACHMENT: u64 = 1_500;
 const BYTES_PER_TOKEN: u64 = 4;
+/// What an attachment begins with: a `data:` URL, or a member of that name.
+const SIGN: &[u8] = b"\"data";
 /// How far into a `data:` URL its encoding may be said.
 const HEAD: usize = 200;
 /// How long a text of base64 has to be to be an attachment.
 const LONG: usize = 1_024;
-const BLOCK: usize = 4_096;
 
 /// The tokens of a JSON request body: a token for four bytes of ASCII, one for each other
 /// character, and 1,500 for an attachment (a `data:` URL, or base64 under `"data"`). At least 1.
 pub fn estimate_prompt(body: &[u8]) -> u64 {
-    let mut text = Text::default();
+    let mut text = Text::of(body);
     let mut attachments = 0;
-    let (mut rest, finder) = (body, memmem::Finder::new(b"\"data"));
+    let (mut rest, finder) = (body, memmem::Finder::new(SIGN));
     // Each step goes on behind what it has looked at, so the whole is linear.
-    while let Some(found) = finder.find(rest) {
-        let (before, from) = rest.split_at(found);
-        text.count(before);
-        rest = match attachment(from) {
-            Some(behind) => {
-                attachments += 1;
-                behind
-            }
-            None => {
-                let (word, behind) = from.split_at(from.len().min(b"\"data".len()));
-                text.count(word);
-                behind
-            }
-        };
+    while let Some(behind) = finder.find(rest).and_then(|at| rest.get(at + SIGN.len()..)) {
+        rest = behind;
+        if let Some((value, after)) = attachment(behind) {
+            text.leave_out(Text::of(value));
+            attachments += 1;
+            rest = after;
+        }
     }
-    text.count(rest);
     text.tokens().saturating_add(ATTACHMENT * attachments).max(1)
 }
 
-/// What stands behind an attachment, when one begins here with `"data`.
-fn attachment(from: &[u8]) -> Option<&[u8]> {
-    let behind = from.get(b"\"data".len()..)?;
-    let (value, sure) = match behind.first()? {
-        b':' => (behind, head_of(behind)),
-        b'"' => {
-            let value = behind.get(1..)?.trim_ascii_start().strip_prefix(b":")?;
-            (value.trim_ascii_start().strip_prefix(b"\"")?, false)
+/// An attachment whose sign stands before this, and what comes after it.
+fn attachment(behind: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (value, is_one) = match behind.split_first()? {
+        (b':', url) => (url, is_url(url)),
+        (b'"', member) => {
+            let value = member.trim_ascii_start().strip_prefix(b":")?;
+            let value = value.trim_ascii_start().strip_prefix(b"\"")?;
+            (value, is_base64(value))
         }
         _ => return None,
     };
-    let sure = sure || (behind.first() == Some(&b'"') && is_base64(value));
-    let end = sure.then(|| memchr(b'"', value)).flatten()?;
-    value.get(end..)
+    if !is_one {
+        return None;
+    }
+    let (value, after) = value.split_at_checked(memchr(b'"', value)?)?;
+    // Prose that only begins like an attachment has spaces, or letters of other scripts.
+    (value.is_ascii() && memchr(b' ', value).is_none()).then_some((value, after))
 }
 
-/// Whether a `data:` URL of base64 begins here.
-fn head_of(url: &[u8]) -> bool {
+/// Whether this is a `data:` URL of base64.
+fn is_url(url: &[u8]) -> bool {
     let head = url.get(..HEAD).unwrap_or(url);
     let head = memchr(b'"', head).and_then(|end| head.get(..end)).unwrap_or(head);
     memmem::find(head, b";base64,").is_some()
@@ -67,7 +63,8 @@ fn is_base64(value: &[u8]) -> bool {
     value.get(..LONG).is_some_and(|head| head.iter().all(letter))
 }
 
-#[derive(Default)]
+/// Letters of a text, by what they count.
+#[derive(Clone, Copy)]
 struct Text {
     ascii: u64,
     others: u64,
@@ -76,25 +73,29 @@ struct Text {
 // === impl Text ===
 
 impl Text {
-    fn count(&mut self, text: &[u8]) {
-        for block in text.chunks(BLOCK) {
-            let length = block.len() as u64;
-            if block.is_ascii() {
-                self.ascii += length;
-                continue;
-            }
-            // Small sums: they stay in a vector's bytes.
-            let (mut high, mut first) = (0, 0);
-            for chunk in block.chunks(128) {
-                high += u64::from(chunk.iter().map(|byte| byte >> 7).sum::<u8>());
-                first += u64::from(chunk.iter().map(|&byte| u8::from(byte >= 0xC0)).sum::<u8>());
-            }
-            self.ascii += length - high;
-            self.others += first;
+    fn of(text: &[u8]) -> Self {
+        let length = text.len() as u64;
+        if text.is_ascii() {
+            return Self { ascii: length, others: 0 };
         }
+        let (mut high, mut first) = (0, 0);
+        // So short that each sum stays in a byte: a vector's bytes are then summed side by side.
+        for chunk in text.chunks(192) {
+            let sums = chunk.iter().fold((0_u8, 0_u8), |(high, first), byte| {
+                (high + u8::from(*byte >= 0x80), first + u8::from(*byte >= 0xC0))
+            });
+            high += u64::from(sums.0);
+            first += u64::from(sums.1);
+        }
+        Self { ascii: length - high, others: first }
     }
 
-    fn tokens(&self) -> u64 {
+    fn leave_out(&mut self, part: Self) {
+        self.ascii = self.ascii.saturating_sub(part.ascii);
+        self.others = self.others.saturating_sub(part.others);
+    }
+
+    fn tokens(self) -> u64 {
         self.ascii.div_ceil(BYTES_PER_TOKEN) + self.others
     }
 }

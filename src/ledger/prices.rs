@@ -1,5 +1,7 @@
 //! What a model costs: the configuration's own prices, then the table that is shipped.
 
+use std::collections::HashMap;
+
 use crate::config::{Config, PriceEntry, glob_matches};
 
 /// The table that is shipped: `prices.yaml` at the repository's root.
@@ -15,6 +17,8 @@ pub struct Prices {
     /// For each first byte of a name, the rows that could match, in order; the last is for others.
     by_first: Vec<Vec<u16>>,
     unknown: Price,
+    /// What the configuration's own targets cost: nearly all that is ever asked for.
+    known: HashMap<Box<str>, Price>,
 }
 
 /// What a token costs, in picodollars: a dollar per million tokens is a million of them.
@@ -43,7 +47,9 @@ impl Prices {
             let like = shipped.find(&entry.model);
             (Box::from(entry.model.as_str()), Price::of(entry, like.max_output))
         });
-        Self::new(own.chain(shipped.rows.iter().cloned()).collect())
+        let mut prices = Self::new(own.chain(shipped.rows.iter().cloned()).collect());
+        prices.known = names(config).map(|name| (Box::from(name), *prices.find(name))).collect();
+        prices
     }
 
     /// The table that is shipped.
@@ -59,6 +65,9 @@ impl Prices {
     /// What a model costs: by the first row that matches its name, or else the part of its name
     /// behind the last slash (`openai/gpt-5`); nothing when no row does.
     pub fn find(&self, model: &str) -> &Price {
+        if let Some(price) = self.known.get(model) {
+            return price;
+        }
         let behind = || self.row(model.rsplit_once('/')?.1);
         self.row(model).or_else(behind).unwrap_or(&self.unknown)
     }
@@ -81,8 +90,17 @@ impl Prices {
             rows.map(|(row, _)| row).collect()
         };
         let by_first = (0..=256).map(rows_of).collect();
-        Self { rows, by_first, unknown: Price::free(UNKNOWN_OUTPUT) }
+        Self { rows, by_first, unknown: Price::free(UNKNOWN_OUTPUT), known: HashMap::new() }
     }
+}
+
+/// What providers are asked for, as far as the configuration says it.
+fn names(config: &Config) -> impl Iterator<Item = &str> {
+    config.models.iter().flat_map(|model| {
+        let own = model.name.iter().chain(&model.aliases);
+        let theirs = model.targets.iter().filter_map(|target| target.model.as_ref());
+        own.chain(theirs).map(String::as_str)
+    })
 }
 
 // === impl Price ===

@@ -69,6 +69,9 @@ prices:
   - { model: \"gpt-4o*\", input: 9, cached_input: 1, output: 9, reasoning: 3, max_output: 7 }
   - { model: \"gpt-4o-mini-x\", input: 5, output: 5 }
   - { model: \"house/*\", input: 2, output: 4 }
+providers: [{ name: p, kind: mock }]
+models:
+  - { name: gpt-4o-mini, targets: [{ provider: p, model: house/one }, { provider: p }] }
 ",
     );
     let prices = Prices::compile(&config);
@@ -84,6 +87,8 @@ prices:
     };
     assert_eq!(*prices.find("gpt-4o"), own);
     assert_eq!(prices.find("house/gpt-4o").input, 2_000_000);
+    assert_eq!(prices.find("house/one").output, 4_000_000);
+    assert_eq!(prices.find("gpt-4o-mini").input, 1);
     assert_eq!(prices.find("gpt-5").input, 1_250_000);
 }
 

@@ -40,6 +40,8 @@ pub struct Account {
     book: Option<Arc<UsageBook>>,
     /// Tokens of the prompt, as far as can be told without a tokenizer.
     prompt: u64,
+    /// The longest an answer can be that is made later, in the background: its usage is never seen.
+    unseen: u64,
     /// How the caller stands, for headers.
     pub standing: Option<Standing>,
 }
@@ -130,22 +132,37 @@ fn claim(ctx: &mut Context) -> Result<Claim, Refusal> {
         Ok(largest)
     };
     let (asked, answers) = if has_answer(ctx.asked.operation) {
-        (largest(&LONGEST)?, largest(&ANSWERS)?.unwrap_or(1).max(1))
+        let each = largest(&ANSWERS)?.unwrap_or(1).max(1);
+        (largest(&LONGEST)?, each.saturating_mul(prompts(members.raw(bytes, "prompt"))))
     } else {
         (Some(0), 1)
     };
-    let (mut tokens, mut cost_nanos) = (prompt, 0);
+    let behind = members.boolean(bytes, "background")?.unwrap_or(false);
+    let (mut tokens, mut cost_nanos, mut unseen) = (prompt, 0, 0);
     for leg in ctx.course.hops.iter().filter_map(|hop| hop.leg.as_ref()) {
         let price = ctx.snapshot.prices.find(leg.upstream_model());
         let longest = longest(leg, asked, price.max_output);
         let completion = longest.saturating_mul(answers);
         tokens = tokens.max(prompt.saturating_add(completion));
+        unseen = unseen.max(if behind { completion } else { 0 });
         cost_nanos = cost_nanos.max(price.cost_nanos(prompt, completion, 0, 0));
     }
     let asked = ctx.course.hops.first().and_then(|hop| hop.leg.as_ref());
     let quota_group = asked.and_then(|leg| ctx.snapshot.rules.group_of(&leg.asked));
-    ctx.account.prompt = prompt;
+    (ctx.account.prompt, ctx.account.unseen) = (prompt, unseen);
     Ok(Claim { tokens, cost_nanos, quota_group })
+}
+
+/// How many prompts a completion has: each is answered. A list of numbers is one.
+fn prompts(prompt: Option<&[u8]>) -> u64 {
+    let Some(list) = prompt.filter(|prompt| prompt.starts_with(b"[")) else { return 1 };
+    let Ok(list) = serde_json::from_slice::<Vec<&serde_json::value::RawValue>>(list) else {
+        return 1;
+    };
+    match list.first().map(|first| first.get().as_bytes().first()) {
+        Some(Some(b'"' | b'[')) => list.len() as u64,
+        _ => 1,
+    }
 }
 
 /// The longest answer of a target: what was asked for, within what the configuration allows, which also
@@ -174,7 +191,12 @@ fn has_answer(operation: Operation) -> bool {
 
 /// What was used, when an upstream has answered: what it told, else what has been delivered.
 fn used(ctx: &Context) -> Option<Usage> {
-    let attempt = ctx.course.current.as_ref().filter(|attempt| attempt.answered)?;
+    let attempt = ctx.course.current.as_ref()?;
+    if !attempt.answered {
+        // Who leaves before the answer has had its prompt read.
+        let read = ctx.outcome.client_gone && attempt.leg.is_some();
+        return read.then(|| Usage { prompt: ctx.account.prompt, ..Usage::default() });
+    }
     // A caller that left has had its part; a failure costs nothing.
     let status = ctx.outcome.status;
     let failed = (status >= 400 && status != super::finish::CLIENT_GONE)
@@ -189,7 +211,8 @@ fn used(ctx: &Context) -> Option<Usage> {
         return Some(told);
     }
     let spoken = has_answer(ctx.asked.operation) && (told.completion == 0 || partial);
-    let completion = if spoken { ctx.stage.delivered() } else { 0 };
+    let delivered = ctx.stage.delivered().max(ctx.account.unseen);
+    let completion = if spoken { delivered } else { 0 };
     Some(Usage {
         prompt: if told.prompt > 0 { told.prompt } else { ctx.account.prompt },
         completion: completion.max(told.completion),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
+use memchr::memmem;
 use http::{HeaderMap, HeaderName, Method, header};
 use pingora::ErrorType;
 use pingora::http::ResponseHeader;
@@ -17,7 +18,7 @@ use super::context::{Asked, Body, Context, Hop};
 use super::cut::Cut;
 use super::refusal::Refusal;
 use super::spool::Spool;
-use super::{Gateway, account, cors, hold, objects, standing, tunnel};
+use super::{Gateway, account, cors, heads, hold, objects, standing, tunnel};
 use crate::access::percent_decoded;
 use crate::protocol::json::{self, Members};
 use crate::protocol::multipart::{Found, Scanner};
@@ -151,7 +152,7 @@ async fn by_model(
         form = scanner;
         model
     } else {
-        let (bytes, members) = read_json(session, ctx, &gateway.metrics).await?;
+        let (bytes, members) = read_json(session, ctx, &gateway.metrics, ctx.snapshot.config.limits.body).await?;
         let model = members.string(&bytes, "model")?.ok_or_else(Refusal::no_model)?.into_owned();
         let stream = members.boolean(&bytes, "stream")?.unwrap_or(false);
         let usage = wants_usage(&bytes, &members);
@@ -213,9 +214,18 @@ async fn by_default(
         return Ok(Some(form));
     }
     // Everything else is JSON, whatever its content type says: servers read it as JSON all the same.
-    let (bytes, members) = read_json(session, ctx, &gateway.metrics).await?;
+    let (bytes, members) = read_json(session, ctx, &gateway.metrics, ctx.snapshot.config.limits.body).await?;
     let allowed = |name: &str| ctx.principal.as_ref().is_some_and(|who| who.may_use(name));
-    if let Some(model) = members.string(&bytes, "model")?.filter(|model| !allowed(model)) {
+    let mut refused = members.string(&bytes, "model")?.filter(|model| !allowed(model));
+    // A run of an evaluation or a session names its model further down.
+    if refused.is_none() && memmem::find(&bytes, b"model").is_some() {
+        json::strings_below(&bytes, &["model"], |model| {
+            if refused.is_none() && !allowed(model) {
+                refused = Some(model.to_owned().into());
+            }
+        })?;
+    }
+    if let Some(model) = refused {
         return Err(Refusal::model_not_allowed(&model));
     }
     ctx.asked.stream = members.boolean(&bytes, "stream")?.unwrap_or(false);
@@ -281,17 +291,21 @@ fn early_head(ctx: &Context) -> Option<Box<ResponseHeader>> {
     head.insert_header(header::CONTENT_TYPE, "text/event-stream; charset=utf-8").ok()?;
     head.insert_header(header::CACHE_CONTROL, "no-cache").ok()?;
     head.insert_header("x-request-id", ctx.request_id.clone()).ok()?;
-    standing::write(ctx, &mut head).ok()?;
+    if ctx.account.standing.is_some() {
+        heads::edit(&mut head, |headers| standing::write(ctx, headers)).ok()?;
+    }
     cors::allow(ctx, &mut head).ok()?;
     Some(Box::new(head))
 }
 
 // === bodies ===
 
+/// A body of JSON of at most so many bytes.
 pub async fn read_json(
     session: &mut Session,
     ctx: &Context,
     metrics: &Metrics,
+    limit: u64,
 ) -> Result<(Bytes, Members), Refusal> {
     let limits = &ctx.snapshot.config.limits;
     let headers = &session.req_header().headers;
@@ -302,11 +316,11 @@ pub async fn read_json(
         return Err(Refusal::unknown_charset());
     }
     let length = content_length(headers);
-    refuse_too_long(length, limits.body)?;
+    refuse_too_long(length, limit)?;
     let share = Share::begin(metrics, limits.buffered, length)?;
     accept_body(session).await?;
-    let total = longest(ctx, limits.body);
-    let bytes = within(total, read_whole(session, ctx, length, share)).await?;
+    let total = longest(ctx, limit);
+    let bytes = within(total, read_whole(session, ctx, length, limit, share)).await?;
     let members = json::scan(&bytes)?;
     Ok((bytes, members))
 }
@@ -332,9 +346,9 @@ async fn read_whole(
     session: &mut Session,
     ctx: &Context,
     length: Option<u64>,
+    limit: u64,
     mut share: Share,
 ) -> Result<Bytes, Refusal> {
-    let limit = ctx.snapshot.config.limits.body;
     let first = read_claimed(session, ctx, &mut share).await?;
     let Some(first) = first else { return Ok(Bytes::new()) };
     share.take(first.len())?;

@@ -5,9 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pingora::proxy::Session;
 
-use super::{Gateway, address};
 use super::context::Context;
 use super::refusal::Refusal;
+use super::{Gateway, address};
 use crate::access::{Credential, Digest, Lookup, Made, Principal, Role};
 use crate::routing::{Endpoint, Local};
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use pingora::http::ResponseHeader;
 
 use super::account::Account;
 use super::attempt::Attempt;
 use super::body::Part;
+use super::heads;
 use super::hold::Hold;
 use super::refusal::Refusal;
 use super::standing;
@@ -23,6 +24,10 @@ use crate::provider::ApiKey;
 use crate::routing::{Endpoint, Failure, Leg};
 use crate::snapshot::{Snapshot, Upstream};
 use crate::telemetry::Metrics;
+
+static PROVIDER: HeaderName = HeaderName::from_static("x-forebay-provider");
+static MODEL: HeaderName = HeaderName::from_static("x-forebay-model");
+static ATTEMPTS: HeaderName = HeaderName::from_static("x-forebay-attempts");
 
 /// One request, from its head to its log line.
 pub struct Context {
@@ -195,22 +200,20 @@ impl Drop for UnderWay {
 
 /// Headers every answer carries.
 pub fn mark(ctx: &Context, head: &mut ResponseHeader) -> pingora::Result<()> {
-    head.insert_header("x-request-id", ctx.request_id.clone())?;
-    standing::write(ctx, head)?;
-    if let Some(attempt) = &ctx.course.current {
-        head.insert_header("x-forebay-provider", attempt.upstream.provider.label.clone())?;
+    heads::edit(head, |headers| {
+        headers.insert(&super::REQUEST_ID, ctx.request_id.clone());
+        standing::write(ctx, headers);
+        let Some(attempt) = &ctx.course.current else { return };
+        headers.insert(&PROVIDER, attempt.upstream.provider.label.clone());
         if let Some(leg) = &attempt.leg {
             // Letters beyond ASCII may stand in a header, and some names have them.
             let model = HeaderValue::from_bytes(leg.upstream_model().as_bytes());
-            if let Ok(model) = model {
-                head.insert_header("x-forebay-model", model)?;
-            }
+            model.map(|model| headers.insert(&MODEL, model)).ok();
         }
         let attempts = match ctx.course.attempts {
             1 => HeaderValue::from_static("1"),
             more => more.into(),
         };
-        head.insert_header("x-forebay-attempts", attempts)?;
-    }
-    Ok(())
+        headers.insert(&ATTEMPTS, attempts);
+    })
 }

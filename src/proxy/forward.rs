@@ -1,7 +1,7 @@
 //! Towards the upstream: the head and the body of an attempt.
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, OrErr, Result};
 
@@ -9,6 +9,7 @@ use super::attempt::{Attempt, Auth};
 use super::body::{Part, with_span};
 use super::clock::Patience;
 use super::context::{Asked, Body, Context};
+use super::heads;
 use super::refusal::Refusal;
 use crate::access;
 use crate::protocol::json::Splice;
@@ -134,25 +135,33 @@ fn write_head(ctx: &Context, attempt: &Attempt, request: &mut RequestHeader) -> 
         !is_forwarded(name.as_str(), ours) || (upgrade && !upgrades)
     };
     let unwanted: Vec<HeaderName> = request.headers.keys().filter(unwanted).cloned().collect();
-    for name in unwanted {
-        request.remove_header(&name);
-    }
-    if let Some(offered) = access::subprotocols_without_key(&request.headers) {
-        request.insert_header(header::SEC_WEBSOCKET_PROTOCOL, offered)?;
-    }
-    if let Some(host) = provider.host(endpoint) {
-        request.insert_header(header::HOST, host.clone())?;
-    }
-    request.insert_header("x-request-id", ctx.request_id.clone())?;
-    for (name, value) in &provider.headers {
-        request.insert_header(name.clone(), value.clone())?;
-    }
-    match &attempt.auth {
-        Auth::None => {}
-        Auth::Ours(key) => request.insert_header(key.header.0.clone(), key.header.1.clone())?,
-        Auth::Callers((name, value)) => request.insert_header(name.clone(), value.clone())?,
-    }
-    Ok(())
+    heads::edit_request(request, |headers| {
+        for name in &unwanted {
+            headers.remove(name);
+        }
+        if let Some(offered) = access::subprotocols_without_key(headers) {
+            let offered = HeaderValue::try_from(offered);
+            let offered = offered.or_err(ErrorType::InternalError, "an invalid subprotocol")?;
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
+        }
+        if let Some(host) = provider.host(endpoint) {
+            headers.insert(header::HOST, host.clone());
+        }
+        headers.insert(&super::REQUEST_ID, ctx.request_id.clone());
+        for (name, value) in &provider.headers {
+            headers.insert(name, value.clone());
+        }
+        match &attempt.auth {
+            Auth::None => {}
+            Auth::Ours(key) => {
+                headers.insert(&key.header.0, key.header.1.clone());
+            }
+            Auth::Callers((name, value)) => {
+                headers.insert(name, value.clone());
+            }
+        }
+        Ok(())
+    })
 }
 
 /// `model=` in a query names the provider's model, as it does in a body.

@@ -115,9 +115,8 @@ pub fn models(snapshot: &Snapshot, principal: Option<&Principal>) -> Vec<Value> 
     let mut listed = Vec::new();
     let mut seen = HashSet::new();
     let may = |name: &str| principal.is_none_or(|principal| principal.may_use(name));
-    let reached = |provider: &str| {
-        principal.is_none_or(|principal| principal.may_use_provider(provider))
-    };
+    let reached =
+        |provider: &str| principal.is_none_or(|principal| principal.may_use_provider(provider));
     let served = |model: &Model| {
         let mut upstreams = model.targets.iter().filter_map(|it| snapshot.upstream(it.provider));
         upstreams.any(|upstream| reached(&upstream.provider.name))

@@ -18,8 +18,12 @@ use crate::config::format_usd;
 pub fn tell(ctx: &Context, gateway: &Gateway) -> Result<Value, Refusal> {
     let principal = ctx.principal.as_ref().filter(|who| who.made() != Made::Nowhere);
     let Some(principal) = principal else { return Err(Refusal::no_key()) };
-    let subjects: Vec<Arc<Subject>> =
-        principal.subject().into_iter().chain(principal.user().map(|it| it.subject())).cloned().collect();
+    let subjects: Vec<Arc<Subject>> = principal
+        .subject()
+        .into_iter()
+        .chain(principal.user().map(|it| it.subject()))
+        .cloned()
+        .collect();
     let details = gateway.registry.limits.details(&subjects, Now(unix_millis()));
     let (quotas, limits): (Vec<&Detail>, Vec<&Detail>) =
         details.iter().partition(|detail| detail.name == LimitKind::Quota.as_str());

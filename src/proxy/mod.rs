@@ -15,6 +15,7 @@ mod cut;
 mod edge;
 mod finish;
 mod forward;
+mod heads;
 mod hold;
 mod local;
 mod me;

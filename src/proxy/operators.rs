@@ -38,13 +38,13 @@ pub async fn answer(
         let request = session.req_header();
         return Ok(Some(Refusal::unknown_path(request.method.as_str(), request.uri.path())));
     };
-    let body = match tokio::time::timeout(operators.patience, read(session, operators.largest)).await
-    {
-        Ok(Ok(Some(body))) => body,
-        Ok(Ok(None)) => return Ok(Some(Refusal::too_large(operators.largest as u64))),
-        Ok(Err(error)) => return Err(error),
-        Err(_late) => return Ok(Some(Refusal::body_too_slow())),
-    };
+    let body =
+        match tokio::time::timeout(operators.patience, read(session, operators.largest)).await {
+            Ok(Ok(Some(body))) => body,
+            Ok(Ok(None)) => return Ok(Some(Refusal::too_large(operators.largest as u64))),
+            Ok(Err(error)) => return Err(error),
+            Err(_late) => return Ok(Some(Refusal::body_too_slow())),
+        };
     let head = session.req_header();
     let mut request = Request::new(body);
     request.method_mut().clone_from(&head.method);

@@ -2,10 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use pingora::Result;
-use pingora::http::ResponseHeader;
 
 use super::context::Context;
 use super::respond::seconds;
@@ -42,29 +40,28 @@ static ANTHROPIC: [Names; 2] = [
 
 /// Writes how the caller stands, in place of how we stand with the provider. Without a limit of ours the
 /// provider's words stay.
-pub fn write(ctx: &Context, head: &mut ResponseHeader) -> Result<()> {
-    let Some(standing) = &ctx.account.standing else { return Ok(()) };
+pub fn write(ctx: &Context, headers: &mut HeaderMap) {
+    let Some(standing) = &ctx.account.standing else { return };
     let theirs = |name: &&HeaderName| {
         let name = name.as_str();
         name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")
     };
-    let theirs: Vec<HeaderName> = head.headers.keys().filter(theirs).cloned().collect();
+    let theirs: Vec<HeaderName> = headers.keys().filter(theirs).cloned().collect();
     for name in theirs {
-        head.remove_header(&name);
+        headers.remove(name);
     }
     let Standing { requests, tokens } = standing;
     let anthropic = ctx.caller == Caller::Anthropic;
     let names = if anthropic { &ANTHROPIC } else { &OPENAI };
     for (names, window) in names.iter().zip([requests, tokens]) {
         let ([limit, remaining, reset], Some(window)) = (names, window) else { continue };
-        head.insert_header(limit, HeaderValue::from(window.limit))?;
-        head.insert_header(remaining, HeaderValue::from(window.remaining))?;
+        headers.insert(limit, HeaderValue::from(window.limit));
+        headers.insert(remaining, HeaderValue::from(window.remaining));
         let moment = if anthropic { moment(window) } else { pause(window.resets_in) };
         if let Ok(moment) = HeaderValue::try_from(moment) {
-            head.insert_header(reset, moment)?;
+            headers.insert(reset, moment);
         }
     }
-    Ok(())
 }
 
 /// A pause as OpenAI writes it: `850ms`, `12s`, `6m0s`, `23h5m0s`.

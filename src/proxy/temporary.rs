@@ -11,8 +11,8 @@ use super::context::Context;
 use super::me::moment;
 use super::refusal::Refusal;
 use super::{Gateway, address, admit};
-use crate::access::temporary::{Challenge, Issued, NotIssued};
 use crate::access::Digest;
+use crate::access::temporary::{Challenge, Issued, NotIssued};
 use crate::config::TemporaryKeys;
 use crate::store::{Store, StoreError};
 
@@ -40,7 +40,7 @@ pub async fn challenge(
 ) -> Result<Value, Refusal> {
     let terms = terms(ctx)?;
     // Nothing in it matters, but the connection can live on.
-    let _body = admit::read_json(session, ctx, &gateway.metrics).await;
+    let _body = admit::read_json(session, ctx, &gateway.metrics, LONGEST as u64).await;
     let tries = terms.proof_of_work.ok_or_else(|| Refusal::not_offered("A proof of work"))?;
     let store = store(gateway)?;
     let address = address_of(ctx, session)?;
@@ -61,7 +61,7 @@ pub async fn make(
     gateway: &Gateway,
 ) -> Result<Value, Refusal> {
     let terms = terms(ctx)?;
-    let (body, _members) = admit::read_json(session, ctx, &gateway.metrics).await?;
+    let (body, _members) = admit::read_json(session, ctx, &gateway.metrics, LONGEST as u64).await?;
     if body.len() > LONGEST {
         return Err(Refusal::too_large(LONGEST as u64));
     }
@@ -89,11 +89,11 @@ pub async fn make(
         }
         _ => return Err(Refusal::no_proof()),
     };
-    let issued = issuer.issue(&store, &terms, address, proof.as_deref(), unix_millis());
-    let Ok(issued) = tokio::time::timeout(PATIENCE, issued).await else {
+    let making = issuer.issue(&store, &terms, address, proof.as_deref(), unix_millis());
+    let Ok(made) = tokio::time::timeout(PATIENCE, making).await else {
         return Err(Refusal::keys_away());
     };
-    let Issued { key, user } = issued.map_err(|error| not_issued(&error))?;
+    let Issued { key, user } = made.map_err(|error| not_issued(&error))?;
     learn(gateway, &store).await;
     Ok(json!({
         "key": key.secret.expose(),

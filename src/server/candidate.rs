@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::assemble;
 use super::certificates::Fresh;
 use super::stamp::Stamp;
 use super::waiting::waiting;
-use super::assemble;
 use crate::admin::dynamic::Shelf;
 use crate::admin::seal::Seal;
 use crate::config::{Config, Location, Problem, Problems, Source, load};
@@ -80,9 +80,9 @@ impl Candidate {
             let names = item.and_then(|item| item.item.get("model_mapping")?.as_object().cloned());
             names.is_some_and(|names| names.keys().any(|name| is_about("models", name)))
         };
-        self.shelf.providers.retain(|record| {
-            !is_about("providers", &record.id) && !mapped(&record.body)
-        });
+        self.shelf
+            .providers
+            .retain(|record| !is_about("providers", &record.id) && !mapped(&record.body));
         self.shelf.providers.len() + self.shelf.models.len() < before
     }
 

@@ -44,6 +44,11 @@ impl Frames {
         Self { state: State::Preface(0), left: BURST, since: None }
     }
 
+    /// Whether the connection has begun as one of HTTP/2.
+    pub fn are_there(&self) -> bool {
+        matches!(self.state, State::Frame { .. })
+    }
+
     /// Takes the next bytes in; false when their sender floods us.
     pub fn allows(&mut self, bytes: &[u8]) -> bool {
         match self.count(bytes) {

@@ -231,6 +231,9 @@ impl AsyncWrite for Guarded {
             let shut = Pin::new(&mut self.io).poll_shutdown(cx);
             ready!(self.watch(cx, shut))?;
         }
+        if !self.frames.are_there() {
+            return Poll::Ready(Ok(()));
+        }
         self.hear_out(cx).map(Ok)
     }
 

@@ -42,6 +42,7 @@ use pingora::apps::HttpServerOptions;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::Opt;
 use pingora::server::{RunArgs, Server};
+use pingora::services::ServiceHandle;
 use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 use tokio::sync::watch;
@@ -67,7 +68,7 @@ use self::watchdog::Watched;
 use crate::access::Registry;
 use crate::access::limits::Limits;
 use crate::admin::{self, Admin, Listener};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Secret};
 use crate::ledger::UsageBook;
 use crate::mock;
 use crate::proxy::{Gateway, Operators};
@@ -144,78 +145,41 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
     let launch = Launch::note();
     let Place { settings, control, predecessor, sockets, launched, pid_file } =
         Place::take(&config, options)?;
-
     let mut server = Server::new_with_opt_and_conf(Opt::default(), settings);
     let bootstrap = server.bootstrap_as_a_service();
 
     let beside = file.as_ref().map_or(folder.as_path(), ConfigFile::folder);
     let store = config.store_url(beside);
     let (compiled, certificates) = assemble(config, origin, None)?;
-    let snapshot = Arc::new(ArcSwap::from_pointee(compiled));
     let certificates = Certificates::new(certificates);
-    let metrics = Arc::new(Metrics::new()?);
-    telemetry::watch_panics(metrics.panics.clone());
-    let (of, to) = (certificates.clone(), Arc::clone(&metrics));
-    let registry = Arc::new(Registry::new(store.is_some(), Limits::new()));
-    let reloader = Reloader::new(file, folder, snapshot.clone(), of, to, registry.clone());
-    let reloader = Arc::new(reloader);
-    let ready = Arc::new(AtomicBool::new(true));
-    let cut = watch::Sender::new(false);
-    let close_idle = watch::Sender::new(false);
+    let house = House::build(compiled, file, folder, &certificates, store.is_some())?;
+    let (snapshot, desk) = (Arc::clone(&house.snapshot), Arc::clone(&house.desk));
     let config = snapshot.load();
-    let desk = Arc::new(Desk::new());
-    let open = Arc::new(Open::new(metrics.connections.clone()));
     let office = control.zip(launch.ok()).map(|(path, launch)| {
-        let open = Arc::clone(&open);
+        let open = Arc::clone(&house.open);
         let deadline = config.config.timeouts.upgrade_ready;
         let count = Box::new(move || open.all());
-        let desk = Arc::clone(&desk);
         Arc::new(Office::new(launch, path, sockets.0.clone(), deadline, count, desk))
     });
     let succession = Arc::new(Succession::new(office, predecessor));
+    let ready = Arc::new(AtomicBool::new(true));
+    let (cut, close_idle) = (watch::Sender::new(false), watch::Sender::new(false));
 
     // The data plane waits for the first look at the providers: before it, no request could go
-    // anywhere.
-    let balance = Balance { snapshot: Arc::clone(&snapshot), swapped: reloader.swapped() };
-    let balance = server.add_service(background_service("balance", balance));
-    balance.add_dependency(&bootstrap);
-
-    // Neither does it serve before it knows its callers, and what they have used.
+    // anywhere. Neither does it serve before it knows its callers, and what they have used.
     let usage = Arc::new(UsageBook::new());
-    let keeper = Keeper::new(keeper::Given {
-        registry: Arc::clone(&registry),
-        usage: Arc::clone(&usage),
-        snapshot: Arc::clone(&snapshot),
-        swapped: reloader.swapped(),
-        store,
-        redis: config.config.redis.clone(),
-        desk: Arc::clone(&desk),
-    });
-    let keeper = keeper.map_err(Unstartable::Redis)?;
-    let follower =
-        Follower { reloader: Arc::clone(&reloader), configured: keeper.configured() };
-    let keeper = server.add_service(background_service("keeper", keeper));
-    keeper.add_dependency(&bootstrap);
-    let follower = server.add_service(background_service("shelf", follower));
-    follower.add_dependency(&keeper);
-
-    let admin = config.config.admin.as_ref().map(|_| {
-        let steward: Arc<Reloader> = Arc::clone(&reloader);
-        let (snapshot, registry) = (Arc::clone(&snapshot), Arc::clone(&registry));
-        let desk = admin::Desk::new(snapshot, registry, steward, reloader.last());
-        Arc::new(Admin::new(Arc::new(desk), Arc::clone(&metrics)))
-    });
-
+    let mut first = house.prepare(&mut server, &bootstrap, store, &usage)?;
+    let admin = house.admin();
     let gateway = Gateway {
         snapshot: Arc::clone(&snapshot),
-        metrics: Arc::clone(&metrics),
+        metrics: Arc::clone(&house.metrics),
         owners: Arc::default(),
-        registry: Arc::clone(&registry),
+        registry: Arc::clone(&house.registry),
         usage,
         operators: admin.as_ref().map(operators),
         ready: Arc::clone(&ready),
         cut: cut.subscribe(),
-        last_reload: reloader.last(),
+        last_reload: house.reloader.last(),
     };
     let mut proxy = http_proxy(&server.configuration, gateway);
     proxy.server_options = Some(http_options(&config.config));
@@ -225,24 +189,16 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
     let beginning = Beginning {
         succession: Arc::clone(&succession),
         app: Arc::clone(&app),
-        open: Arc::clone(&open),
-        desk: Arc::clone(&desk),
+        open: Arc::clone(&house.open),
+        desk: Arc::clone(&house.desk),
         pid_file,
     };
     let beginning = server.add_service(background_service("beginning", beginning));
-    beginning.add_dependency(&balance);
-    beginning.add_dependency(&keeper);
-    beginning.add_dependency(&follower);
-
-    let handshakes =
-        Arc::new(Handshakes { open: Arc::clone(&open), snapshot: Arc::clone(&snapshot) });
-    let bounded =
-        Bounded::new(Arc::clone(&app), open.clone(), snapshot.clone(), close_idle.subscribe());
-    let service = data_service(bounded, &config.config, &certificates, handshakes)?;
+    let bounded = house.bounded(&app, close_idle.subscribe());
+    let service = data_service(bounded, &config.config, &certificates, house.handshakes())?;
     let service = Watched { service, app, successor: launched };
     let data = server.add_service(Seated { service, sockets: sockets.clone() });
     data.add_dependency(&beginning);
-
     if let Some((given, admin)) = config.config.admin.as_ref().zip(admin) {
         let service = admin_service(given, admin);
         server.add_service(Seated { service, sockets }).add_dependency(&beginning);
@@ -250,22 +206,115 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
 
     let stop = watch::Sender::new(false);
     let asked = stop.subscribe();
-    let drain = Drain {
-        stop,
-        ready: Arc::clone(&ready),
-        snapshot: Arc::clone(&snapshot),
-        active: metrics.active.clone(),
-        open,
-        succession: Arc::clone(&succession),
-        desk,
-        close_idle,
-        cut,
-    };
+    let drain = house.drain(stop, Arc::clone(&ready), Arc::clone(&succession), close_idle, cut);
     server.add_service(background_service("drain", drain));
-    let lookout = server.add_service(background_service("lookout", Lookout { reloader }));
-    beginning.add_dependency(&lookout);
+    let lookout = Lookout { reloader: Arc::clone(&house.reloader) };
+    first.push(server.add_service(background_service("lookout", lookout)));
+    for service in &first {
+        beginning.add_dependency(service);
+    }
     drop(config);
     run_forever(server, Signals { ready, snapshot, succession, asked })
+}
+
+/// What several services have in common.
+struct House {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    metrics: Arc<Metrics>,
+    registry: Arc<Registry>,
+    reloader: Arc<Reloader>,
+    desk: Arc<Desk>,
+    open: Arc<Open>,
+}
+
+impl House {
+    fn build(
+        compiled: Snapshot,
+        file: Option<ConfigFile>,
+        folder: PathBuf,
+        certificates: &Certificates,
+        has_store: bool,
+    ) -> Result<Self, Unstartable> {
+        let snapshot = Arc::new(ArcSwap::from_pointee(compiled));
+        let metrics = Arc::new(Metrics::new()?);
+        telemetry::watch_panics(metrics.panics.clone());
+        let registry = Arc::new(Registry::new(has_store, Limits::new()));
+        let (of, to) = (certificates.clone(), Arc::clone(&metrics));
+        let reloader = Reloader::new(file, folder, snapshot.clone(), of, to, registry.clone());
+        let open = Arc::new(Open::new(metrics.connections.clone()));
+        let (reloader, desk) = (Arc::new(reloader), Arc::new(Desk::new()));
+        Ok(Self { snapshot, metrics, registry, reloader, desk, open })
+    }
+
+    /// What goes on behind the requests, and comes before them.
+    fn prepare(
+        &self,
+        server: &mut Server,
+        bootstrap: &ServiceHandle,
+        store: Option<Secret>,
+        usage: &Arc<UsageBook>,
+    ) -> Result<Vec<ServiceHandle>, Unstartable> {
+        let (snapshot, swapped) = (Arc::clone(&self.snapshot), self.reloader.swapped());
+        let balance =
+            server.add_service(background_service("balance", Balance { snapshot, swapped }));
+        balance.add_dependency(bootstrap);
+        let keeper = Keeper::new(keeper::Given {
+            registry: Arc::clone(&self.registry),
+            usage: Arc::clone(usage),
+            snapshot: Arc::clone(&self.snapshot),
+            swapped: self.reloader.swapped(),
+            store,
+            redis: self.snapshot.load().config.redis.clone(),
+            desk: Arc::clone(&self.desk),
+        });
+        let keeper = keeper.map_err(Unstartable::Redis)?;
+        let (reloader, configured) = (Arc::clone(&self.reloader), keeper.configured());
+        let keeper = server.add_service(background_service("keeper", keeper));
+        keeper.add_dependency(bootstrap);
+        let follower = Follower { reloader, configured };
+        let follower = server.add_service(background_service("shelf", follower));
+        follower.add_dependency(&keeper);
+        Ok(vec![balance, keeper, follower])
+    }
+
+    fn admin(&self) -> Option<Arc<Admin>> {
+        self.snapshot.load().config.admin.as_ref()?;
+        let steward: Arc<Reloader> = Arc::clone(&self.reloader);
+        let (snapshot, registry) = (Arc::clone(&self.snapshot), Arc::clone(&self.registry));
+        let desk = admin::Desk::new(snapshot, registry, steward, self.reloader.last());
+        Some(Arc::new(Admin::new(Arc::new(desk), Arc::clone(&self.metrics))))
+    }
+
+    fn bounded<A>(&self, app: &Arc<A>, close_idle: watch::Receiver<bool>) -> Bounded<A> {
+        let (open, snapshot) = (Arc::clone(&self.open), Arc::clone(&self.snapshot));
+        Bounded::new(Arc::clone(app), open, snapshot, close_idle)
+    }
+
+    fn handshakes(&self) -> Arc<Handshakes> {
+        let (open, snapshot) = (Arc::clone(&self.open), Arc::clone(&self.snapshot));
+        Arc::new(Handshakes { open, snapshot })
+    }
+
+    fn drain(
+        &self,
+        stop: watch::Sender<bool>,
+        ready: Arc<AtomicBool>,
+        succession: Arc<Succession>,
+        close_idle: watch::Sender<bool>,
+        cut: watch::Sender<bool>,
+    ) -> Drain {
+        Drain {
+            stop,
+            ready,
+            snapshot: Arc::clone(&self.snapshot),
+            active: self.metrics.active.clone(),
+            open: Arc::clone(&self.open),
+            succession,
+            desk: Arc::clone(&self.desk),
+            close_idle,
+            cut,
+        }
+    }
 }
 
 /// Where clients are served.

@@ -166,11 +166,11 @@ impl Reloader {
             return Err(one(None, "there is no configuration file to read again"));
         };
         // Whether it is wanted is for the file to say.
-        let shelf = self.shelf().await.or_else(|| held.shelf.clone());
-        let (stamp, read) = self.read(path, &held.stamp, shelf.clone().unwrap_or_default()).await;
+        let stored = self.stored().await.or_else(|| held.shelf.clone());
+        let (stamp, read) = self.read(path, &held.stamp, stored.clone().unwrap_or_default()).await;
         let outcome = match read {
             Ok((source, ready)) => {
-                (held.source, held.shelf, held.refused) = (Some(source), shelf, None);
+                (held.source, held.shelf, held.refused) = (Some(source), stored, None);
                 Ok(self.put_into_force(ready).await)
             }
             Err(problems) => Err(problems),
@@ -198,33 +198,32 @@ impl Reloader {
         }
         let mut held = self.held.lock().await;
         let away = || one(None, "the store is away");
-        let shelf = self.shelf().await.ok_or_else(away)?;
-        if held.shelf.as_ref() == Some(&shelf) {
+        let stored = self.stored().await.ok_or_else(away)?;
+        if held.shelf.as_ref() == Some(&stored) {
             return Ok(());
         }
         if let Some((refused, problems)) = &held.refused
-            && *refused == shelf
+            && *refused == stored
         {
             return Err(problems.clone());
         }
-        let candidate = self.candidate(&mut held, shelf.clone()).await?;
+        let candidate = self.candidate(&mut held, stored.clone()).await?;
         let build = move || {
             let mut stamp = Stamp::default();
-            let ready = match first {
-                true => candidate.build_what_holds(&mut stamp),
-                false => candidate.build(&mut stamp),
-            };
-            (ready, stamp)
+            if first {
+                return (candidate.build_what_holds(&mut stamp), stamp);
+            }
+            (candidate.build(&mut stamp), stamp)
         };
         let (ready, stamp) = apart(build).await?;
         let outcome = match ready {
             Ok(ready) => {
                 held.stamp = std::mem::take(&mut held.stamp).with(stamp);
-                (held.shelf, held.refused) = (Some(shelf), None);
+                (held.shelf, held.refused) = (Some(stored), None);
                 Ok(self.put_into_force(ready).await)
             }
             Err(problems) => {
-                held.refused = Some((shelf, problems.clone()));
+                held.refused = Some((stored, problems.clone()));
                 Err(problems)
             }
         };
@@ -233,7 +232,7 @@ impl Reloader {
     }
 
     /// What the store adds; `None` while it is away.
-    async fn shelf(&self) -> Option<Shelf> {
+    async fn stored(&self) -> Option<Shelf> {
         let store = self.registry.store()?;
         let asked = tokio::time::timeout(ASK, admin::shelf(&store)).await;
         let failed = |error| warn!("the store does not say what it adds: {error}");
@@ -241,7 +240,7 @@ impl Reloader {
     }
 
     /// The file in force, with this shelf.
-    async fn candidate(&self, held: &mut Held, shelf: Shelf) -> Result<Candidate, Problems> {
+    async fn candidate(&self, held: &mut Held, stored: Shelf) -> Result<Candidate, Problems> {
         let source = match (&held.source, &self.path) {
             (Some(source), _) => Arc::clone(source),
             (None, None) => return Err(one(None, "there is no configuration file")),
@@ -258,7 +257,7 @@ impl Reloader {
         };
         Ok(Candidate {
             source,
-            shelf,
+            shelf: stored,
             folder: self.folder.clone(),
             started: Arc::clone(&self.started),
             before: self.snapshot.load_full(),
@@ -270,7 +269,7 @@ impl Reloader {
         &self,
         path: PathBuf,
         tried: &Stamp,
-        shelf: Shelf,
+        stored: Shelf,
     ) -> (Stamp, Result<(Arc<Source>, Ready), Problems>) {
         let (folder, started) = (self.folder.clone(), Arc::clone(&self.started));
         let before = self.snapshot.load_full();
@@ -280,7 +279,7 @@ impl Reloader {
             let unreadable = |error: std::io::Error| Problems::unreadable(&path, &error);
             let read = Source::read(&path).map_err(unreadable).and_then(|source| {
                 let (source, before) = (Arc::new(source), Arc::clone(&before));
-                let candidate = Candidate { source, shelf, folder, started, before };
+                let candidate = Candidate { source, shelf: stored, folder, started, before };
                 let ready = candidate.build(&mut stamp)?;
                 Ok((candidate.source, ready))
             });
@@ -352,10 +351,10 @@ impl Steward for Reloader {
         self.reload().await.map(drop).map_err(|problems| problems.mistakes().collect())
     }
 
-    async fn would_hold(&self, shelf: Shelf) -> Result<(), Vec<String>> {
+    async fn would_hold(&self, stored: Shelf) -> Result<(), Vec<String>> {
         let candidate = {
             let mut held = self.held.lock().await;
-            self.candidate(&mut held, shelf).await
+            self.candidate(&mut held, stored).await
         };
         let lines = |problems: Problems| -> Vec<String> { problems.mistakes().collect() };
         let candidate = candidate.map_err(lines)?;

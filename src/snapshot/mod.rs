@@ -129,14 +129,14 @@ fn subjects(
 ) -> HashMap<String, Arc<Subject>> {
     let mut subjects = HashMap::new();
     for (model, given) in models.all().iter().zip(&config.models) {
-        let terms = Terms {
+        let terms = Arc::new(Terms {
             rate: given.rate_limit,
             allowance: given.limits.clone(),
             quotas: Vec::new(),
             exempt: false,
-        };
+        });
         let known = before.and_then(|before| before.subject(&model.label));
-        if let Some(subject) = counted(Who::Model, &model.label, terms, known) {
+        if let Some(subject) = counted(Who::Model, model.label.as_str().into(), terms, known) {
             subjects.insert(model.label.clone(), subject);
         }
     }

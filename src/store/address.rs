@@ -130,8 +130,6 @@ fn escapes_are_sound(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::panic, reason = "in a test a panic is the finding")]
-
     use std::str::FromStr;
 
     use sqlx::ConnectOptions;

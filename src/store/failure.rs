@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Why the store did not do it. No text of these holds an address, a name or a password.
+/// Why the store did not do it. No text of these holds a URL or a password.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It cannot be reached, is too busy, or did not answer in time. It may be tried again. Whether
@@ -55,7 +55,9 @@ impl From<sqlx::Error> for StoreError {
             E::PoolClosed | E::WorkerCrashed => Self::Away("the connection has ended".into()),
             E::Protocol(_) => Self::Away("the answer could not be understood".into()),
             E::Configuration(_) => Self::Url("could not be read"),
-            E::ColumnDecode { index, .. } => Self::Corrupt(format!("column {index} is of another type")),
+            E::ColumnDecode { index, .. } => {
+                Self::Corrupt(format!("column {index} is of another type"))
+            }
             E::BeginFailed => Self::Away("no transaction could be begun".into()),
             _ => Self::Corrupt("an unexpected answer".into()),
         }

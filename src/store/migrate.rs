@@ -24,7 +24,9 @@ pub(super) async fn look(on: &mut AnyConnection, backend: Backend) -> Result<(),
         return Err(StoreError::NewerSchema { found, known: known() });
     }
     if found == 0 && backend == Backend::File {
-        let tables = "SELECT COUNT(*) FROM sqlite_master";
+        // One statement: another process may make the schema between two.
+        let tables = "SELECT COUNT(*) FROM sqlite_master WHERE NOT EXISTS \
+            (SELECT 1 FROM sqlite_master WHERE name = 'forebay_schema')";
         let tables: i64 = sqlx::query_scalar(tables).fetch_one(&mut *on).await?;
         if tables > 0 {
             return Err(StoreError::Corrupt("it is a database of something else".into()));

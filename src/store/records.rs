@@ -181,7 +181,11 @@ impl Store {
     }
 
     /// The audit, latest first: up to `limit` entries, at most 1,000, before the revision `before`.
-    pub async fn changes(&self, before: Option<i64>, limit: u32) -> Result<Vec<Change>, StoreError> {
+    pub async fn changes(
+        &self,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Change>, StoreError> {
         within(CALL, async {
             let mut link = self.reader().await?;
             let page = "SELECT revision, at, changed_by, kind, id, action, body_before, body_after \
@@ -257,14 +261,6 @@ async fn write(
     };
     if !fits {
         return Err(StoreError::Conflict { current });
-    }
-    if let Some(handle) = handle {
-        let other = "SELECT id FROM forebay_records WHERE kind = $1 AND handle = $2 AND id <> $3";
-        let other = sqlx::query_scalar(other).bind(kind.as_str()).bind(handle).bind(id);
-        let other: Option<String> = other.fetch_optional(&mut *on).await?;
-        if other.is_some() {
-            return Err(StoreError::Taken);
-        }
     }
     let at = now(on, backend).await?;
     let row = "INSERT INTO forebay_records (kind, id, version, handle, body, updated_at) \

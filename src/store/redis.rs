@@ -4,10 +4,15 @@
 //! Nothing here is durable: the store keeps totals, and each node says what it knows where Redis
 //! knows nothing.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisError, Script, ScriptInvocation};
+use redis::{
+    AsyncConnectionConfig, Client, FromRedisValue, RedisError, Script, ScriptInvocation,
+    TlsCertificates,
+};
 use tokio::time::timeout;
 
 use crate::config::Secret;
@@ -117,13 +122,23 @@ pub struct Leased {
 // === impl SharedCounts ===
 
 impl SharedCounts {
-    /// By `redis://` or `rediss://` URL. Connects to nothing yet.
+    /// By `redis://` or `rediss://` URL. The latter trusts the authorities that browsers trust, or
+    /// those in a file of PEM: `?ca_file=/etc/forebay/ca.pem`. Connects to nothing yet.
     ///
     /// # Errors
     ///
-    /// The URL is none.
+    /// The URL is none, or the file cannot be read.
     pub fn new(url: &Secret) -> Result<Self, SharedAway> {
-        let open = Client::open(url.expose());
+        let open = match authority(url.expose()) {
+            None => Client::open(url.expose()),
+            Some(file) => {
+                let pem = std::fs::read(&*file).map_err(|error| {
+                    SharedAway(format!("its `ca_file` cannot be read: {}", error.kind()))
+                })?;
+                let trusted = TlsCertificates { client_tls: None, root_cert: Some(pem) };
+                Client::build_with_tls(url.expose(), trusted)
+            }
+        };
         // Told without the URL, which holds a password.
         let client = open.map_err(|_| SharedAway("its URL cannot be read".to_owned()))?;
         let (lease, beat) = (Script::new(LEASE), Script::new(BEAT));
@@ -180,16 +195,15 @@ impl SharedCounts {
     }
 
     async fn connected(&mut self) -> Result<&mut MultiplexedConnection, SharedAway> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(CONNECT))
-                    .set_response_timeout(Some(CONNECT));
-                let connect = self.client.get_multiplexed_async_connection_with_config(&config);
-                let connected = timeout(CONNECT, connect).await;
-                connected.unwrap_or_else(|_| Err(late())).map_err(|error| away(&error))?
-            }
+        let connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECT))
+                .set_response_timeout(Some(CONNECT));
+            let connect = self.client.get_multiplexed_async_connection_with_config(&config);
+            let connected = timeout(CONNECT, connect).await;
+            connected.unwrap_or_else(|_| Err(late())).map_err(|error| away(&error))?
         };
         Ok(self.connection.insert(connection))
     }
@@ -202,6 +216,13 @@ impl SharedCounts {
             away(&error)
         })
     }
+}
+
+/// The file of authorities that a URL names.
+fn authority(url: &str) -> Option<Cow<'_, str>> {
+    let (_, query) = url.split_once('?')?;
+    let file = query.split('&').find_map(|part| part.strip_prefix("ca_file="))?;
+    percent_decode_str(file).decode_utf8().ok()
 }
 
 // === errors ===
@@ -275,7 +296,8 @@ mod tests {
         let mut counts = SharedCounts::new(&url()).unwrap();
         let (node, counter, end) = names();
         let names: Vec<String> = (0..3).map(|number| format!("{counter}-{number}")).collect();
-        let leases: Vec<_> = names.iter().zip(1..).map(|(it, want)| lease(it, end, 0, want)).collect();
+        let leases: Vec<_> =
+            names.iter().zip(1..).map(|(it, want)| lease(it, end, 0, want)).collect();
         let said = counts.lease(&node, &leases, false).await.unwrap();
         assert_eq!(said.iter().map(|it| it.used).collect::<Vec<_>>(), [1, 2, 3]);
     }

@@ -1,6 +1,7 @@
 //! What was used, rolled up by the hour.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
@@ -155,11 +156,12 @@ async fn find(on: &mut AnyConnection, query: &UsageQuery) -> Result<Vec<UsageRow
     sql.push_str(&sums.join(", "));
     sql.push_str(" FROM forebay_usage WHERE hour >= $1 AND hour < $2");
     for (place, (column, _)) in (4..).zip(&filters) {
-        sql.push_str(&format!(" AND {column} = ${place}"));
+        // Writing to a text cannot fail.
+        _ = write!(sql, " AND {column} = ${place}");
     }
     if !columns.is_empty() {
         let columns = columns.join(", ");
-        sql.push_str(&format!(" GROUP BY {columns} ORDER BY {columns}"));
+        _ = write!(sql, " GROUP BY {columns} ORDER BY {columns}");
     }
     sql.push_str(" LIMIT $3");
 

@@ -41,7 +41,9 @@ enum Ear {
         revision: i64,
     },
     /// The one connection there is.
-    Memory { revision: i64 },
+    Memory {
+        revision: i64,
+    },
 }
 
 // === impl Store ===

@@ -129,7 +129,8 @@ async fn a_key_may_use_what_it_is_allowed() {
 async fn a_disabled_user_takes_its_keys_along() {
     let (_upstream, gateway) = stored().await;
     let admin = operator(&gateway);
-    let user = json!({"id": "u1", "name": "Ada", "limits": {"budget": {"usd": "25.50", "per": "month"}}});
+    let user =
+        json!({"id": "u1", "name": "Ada", "limits": {"budget": {"usd": "25.50", "per": "month"}}});
     let user = made(&send(&admin, "POST", "/users", &user).await);
     assert_eq!(user["limits"]["budget"], json!({"usd": "25.5", "per": "month"}), "{user}");
     let key = made(&send(&admin, "POST", "/keys", &json!({"id": "k", "user": "u1"})).await);
@@ -236,7 +237,10 @@ async fn every_change_is_noted_without_secrets() {
     let actions: Vec<&str> = data.iter().map(|one| one["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["delete", "update", "create"]);
     assert!(data.iter().all(|one| one["by"] == "admin" && one["kind"] == "keys"), "{noted:?}");
-    assert_eq!((&data[1]["before"]["name"], &data[1]["after"]["name"]), (&json!("one"), &json!("two")));
+    assert_eq!(
+        (&data[1]["before"]["name"], &data[1]["after"]["name"]),
+        (&json!("one"), &json!("two"))
+    );
     assert!(!noted.text().contains(key["key"].as_str().unwrap()));
     assert!(!noted.text().contains("digest"), "{noted:?}");
 }
@@ -263,7 +267,9 @@ async fn what_was_used_is_told_by_key_and_as_a_table() {
     let text = table.text();
     assert!(text.starts_with("model,requests,prompt_tokens,"), "{text}");
     assert!(text.contains("\r\n'=other,1,"), "{text}");
-    send(&admin, "GET", "/usage?group_by=colour", &Value::Null).await.refused(400, "invalid_request");
+    send(&admin, "GET", "/usage?group_by=colour", &Value::Null)
+        .await
+        .refused(400, "invalid_request");
 }
 
 #[tokio::test]
@@ -308,4 +314,68 @@ async fn a_providers_replicas_and_keys_are_told_of() {
     for path in ["/providers/p/api-keys/1/recheck", "/providers/q/api-keys/0/recheck"] {
         send(&admin, "POST", path, &Value::Null).await.refused(404, "not_found");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_database_nothing_is_told_or_changed_and_it_says_so() {
+    use crate::support::databases::Database;
+    use crate::support::eventually;
+    use crate::support::relay::Relay;
+
+    let (upstream, database) = (upstream::chat("hello").await, Database::create());
+    let mut relay = Relay::to(&database.host()).await;
+    let url = database.url_by(&relay.address.to_string());
+    let yaml = STORED.replace("store: {}", &format!("store: {{ url: \"{url}\", dynamic: true }}"));
+    let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
+    let admin = operator(&gateway);
+    let key = made(&send(&admin, "POST", "/keys", &json!({"id": "a"})).await);
+    relay.cut().await;
+    for (method, path, body) in [
+        ("GET", "/keys", Value::Null),
+        ("GET", "/users/u", Value::Null),
+        ("POST", "/keys", json!({"id": "b"})),
+        ("PATCH", "/keys/a", json!({"name": "x"})),
+        ("DELETE", "/keys/a", Value::Null),
+        ("POST", "/models", json!({"name": "n", "targets": [{"provider": "p"}]})),
+        ("GET", "/usage", Value::Null),
+    ] {
+        let away = send(&admin, method, path, &body).await;
+        away.refused(503, "store_away");
+        assert!(away.header("retry-after").is_some(), "{away:?}");
+    }
+    // What needs no store goes on.
+    send(&admin, "GET", "/config", &Value::Null).await.ok();
+    send(&admin, "GET", "/providers/p", &Value::Null).await.ok();
+    send(&admin, "POST", "/config/reload", &Value::Null).await.ok();
+    gateway.client().key(key["key"].as_str().unwrap()).chat("hi").await.ok();
+    relay.mend().await;
+    eventually("it is back", async || {
+        (send(&admin, "GET", "/keys", &Value::Null).await.status == 200).then_some(())
+    })
+    .await;
+    let keys = send(&admin, "GET", "/keys", &Value::Null).await.ok().json();
+    assert_eq!(keys["data"].as_array().unwrap().len(), 1, "{keys}");
+}
+
+#[tokio::test]
+async fn quotas_are_given_anew_before_their_time() {
+    let upstream = upstream::chat("hello").await;
+    let yaml = format!(
+        "{STORED}\nquotas: {{ refresh: monthly, groups: [{{ name: all, models: [\"*\"], tokens: 8000 }}] }}\n"
+    );
+    let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
+    let admin = operator(&gateway);
+    made(&send(&admin, "POST", "/users", &json!({"id": "u"})).await);
+    let key = made(&send(&admin, "POST", "/keys", &json!({"id": "k", "user": "u"})).await);
+    let client = gateway.client().key(key["key"].as_str().unwrap());
+    let used = async || client.get("/v1/me").await.ok().json()["quotas"][0]["used"].clone();
+    let body =
+        json!({"model": "m", "max_tokens": 20, "messages": [{"role": "user", "content": "hi"}]});
+    client.post(CHAT, body.to_string()).send().await.ok();
+    crate::support::eventually("it is counted", async || (used().await != json!(0)).then_some(()))
+        .await;
+    send(&admin, "POST", "/users/u/quota/refresh", &Value::Null).await.ok();
+    let fresh = used().await;
+    assert!(fresh == json!(0) || fresh.is_null(), "{fresh}");
+    client.post(CHAT, body.to_string()).send().await.ok();
 }

@@ -15,7 +15,9 @@ async fn a_change_of_what_has_changed_meanwhile_is_refused() {
     let first = send_if(&admin, "PATCH", "/keys/a", &json!({"name": "one"}), Some(&tag)).await.ok();
     assert_ne!(first.header("etag"), Some(tag.as_str()));
     for (method, body) in [
-        ("PATCH", json!({"name": "two"})), ("PUT", json!({"name": "two"})), ("DELETE", Value::Null),
+        ("PATCH", json!({"name": "two"})),
+        ("PUT", json!({"name": "two"})),
+        ("DELETE", Value::Null),
     ] {
         let late = send_if(&admin, method, "/keys/a", &body, Some(&tag)).await;
         late.refused(412, "version_mismatch");

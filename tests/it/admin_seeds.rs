@@ -90,7 +90,7 @@ async fn the_examples_of_llm_proxy_work_as_they_are_written() {
         examples(&gateway, &door, &base).await;
         let call = upstream.calls().last().cloned().unwrap();
         assert_eq!(call.header("authorization"), Some("Bearer sk-new-key"), "{call:?}");
-        let body: Value = serde_json::from_slice(&call.body).unwrap();
+        let body: Value = call.json();
         assert_eq!(body["model"], "gpt-4-turbo");
     }
     assert!(!gateway.log().contains("sk-new-key") && !gateway.log().contains("mk-xxx"));

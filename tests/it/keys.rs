@@ -147,7 +147,10 @@ models:
     let vault = Vault::of(&gateway).await;
     vault.user("u", json!({"allowed_models": ["m", "n"]})).await;
     let key = vault
-        .key("key_a", json!({"user": "u", "allowed_models": ["m", "o"], "allowed_providers": ["t*"]}))
+        .key(
+            "key_a",
+            json!({"user": "u", "allowed_models": ["m", "o"], "allowed_providers": ["t*"]}),
+        )
         .await;
     let me = known(&gateway, &key).await;
     assert_eq!(me["models"], json!(["m"]), "{me}");
@@ -200,7 +203,8 @@ async fn an_unknown_key_is_not_refused_for_good_while_the_database_is_away() {
 
 #[tokio::test]
 async fn a_key_that_is_used_from_too_many_addresses_is_refused_there() {
-    let (_upstream, gateway, vault) = stored("trusted_proxies: [127.0.0.1]\nprivacy: { log_client_ip: false }\n").await;
+    let (_upstream, gateway, vault) =
+        stored("trusted_proxies: [127.0.0.1]\nprivacy: { log_client_ip: false }\n").await;
     let key = vault.key("key_a", json!({"limits": {"max_ips": 2}})).await;
     let from = |address: &str| {
         let request = gateway.client().key(&key).post(CHAT, chat());
@@ -260,6 +264,9 @@ async fn a_key_does_not_stand_in_the_log() {
     let (_upstream, gateway, vault) = stored("").await;
     let key = vault.key("key_a", json!({})).await;
     turns(&gateway, &key, 200).await;
-    until("the call is logged", || gateway.log().contains("key=key_a") || gateway.log().contains("key_a")).await;
+    until("the call is logged", || {
+        gateway.log().contains("key=key_a") || gateway.log().contains("key_a")
+    })
+    .await;
     assert!(!gateway.log().contains(&key[6..]), "{}", gateway.log());
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::support::answer::{Answer, Gate};
+use crate::support::answer::{Answer, Ending, Gate};
 use crate::support::client::{CHAT, chat_body};
 use crate::support::gateway::{self, FRONT, Gateway};
+use crate::support::tunnel::handshake;
 use crate::support::upstream::{self, Upstream};
 use crate::support::vault::{STORE, Vault, known, limit, me};
 
@@ -21,8 +22,7 @@ async fn keyed(limits: &str) -> (Upstream, Gateway) {
 
 #[tokio::test]
 async fn a_burst_is_let_through_and_the_next_is_told_when_to_come_back() {
-    let (upstream, gateway) =
-        keyed("rate_limit: { requests_per_second: 1, burst_size: 2 }").await;
+    let (upstream, gateway) = keyed("rate_limit: { requests_per_second: 1, burst_size: 2 }").await;
     let client = gateway.client().key(KEY);
     let first = client.chat("hi").await.ok();
     assert_eq!(first.header("x-ratelimit-limit-requests"), Some("2"), "{first:?}");
@@ -37,8 +37,7 @@ async fn a_burst_is_let_through_and_the_next_is_told_when_to_come_back() {
 
 #[tokio::test]
 async fn a_rate_of_nothing_blocks() {
-    let (upstream, gateway) =
-        keyed("rate_limit: { requests_per_second: 0, burst_size: 0 }").await;
+    let (upstream, gateway) = keyed("rate_limit: { requests_per_second: 0, burst_size: 0 }").await;
     gateway.client().key(KEY).chat("hi").await.refused(429, "rate_limit_exceeded");
     assert_eq!(upstream.count(), 0);
 }
@@ -71,10 +70,9 @@ async fn requests_of_a_minute_are_counted_whatever_becomes_of_them() {
 
 #[tokio::test]
 async fn without_limits_of_ours_the_providers_words_pass() {
-    let upstream = upstream::with(|_| {
-        Answer::chat("hi").header("x-ratelimit-remaining-requests", "999")
-    })
-    .await;
+    let upstream =
+        upstream::with(|_| Answer::chat("hi").header("x-ratelimit-remaining-requests", "999"))
+            .await;
     let gateway = gateway::front(&upstream).await;
     let reply = gateway.client().chat("hi").await.ok();
     assert_eq!(reply.header("x-ratelimit-remaining-requests"), Some("999"), "{reply:?}");
@@ -170,7 +168,8 @@ async fn counts_outlive_a_reload_and_a_change_of_the_limit() {
 
 #[tokio::test]
 async fn calls_without_tokens_count_as_requests() {
-    let upstream = upstream::always(Answer::json(200, &json!({"object": "list", "data": []}))).await;
+    let upstream =
+        upstream::always(Answer::json(200, &json!({"object": "list", "data": []}))).await;
     let yaml = format!(
         "{FRONT}default_provider: p\nkeys: [{{ name: filed, key: {KEY}, limits: {{ requests_per_minute: 1, tokens_per_minute: 1 }} }}]\n"
     );
@@ -196,4 +195,23 @@ async fn a_crowd_gets_exactly_what_there_is() {
     // The minute may turn over meanwhile.
     assert!(good == 20 || good == 40, "{good}");
     assert_eq!(upstream.count(), good);
+}
+
+#[tokio::test]
+async fn a_websocket_counts_as_a_request_and_for_as_long_as_it_is_open() {
+    let accept = Answer::new(101, "x", "")
+        .header("upgrade", "websocket")
+        .header("connection", "upgrade")
+        .header("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+        .ending(Ending::Echo);
+    let (upstream, gateway) = keyed("limits: { max_concurrent: 1, requests_per_minute: 9 }").await;
+    upstream.behave(move |_| accept.clone());
+    let client = gateway.client().key(KEY);
+    let mut open = handshake(&client, "?model=m").await;
+    assert_eq!(open.head().await.word(1), "101");
+    let mut refused = handshake(&client, "?model=m").await;
+    assert_eq!(refused.head().await.word(1), "429");
+    drop(open);
+    let told = me(&gateway, KEY, |me| limit(me, "max_concurrent")["used"] == 0).await;
+    assert_eq!(limit(&told, "requests_per_minute")["used"], 1, "{told}");
 }

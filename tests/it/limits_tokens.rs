@@ -127,9 +127,10 @@ async fn a_stream_its_caller_leaves_is_charged_what_was_delivered() {
     let upstream = upstream::always(Answer::live(live)).await;
     let limits = json!({"limits": {"budget": {"usd": "1", "per": "day"}}});
     let (gateway, vault, key) = stored(&upstream, limits).await;
+    // The head waits for the first event.
+    ["one", " two", " three"].iter().for_each(|word| cues.send(content(word)));
     let mut stream = open_stream(&gateway.client().key(&key)).await;
-    for word in ["one", " two", " three"] {
-        cues.send(content(word));
+    for _ in 0..3 {
         stream.data().await.unwrap();
     }
     drop(stream);
@@ -149,8 +150,8 @@ async fn a_stream_its_upstream_cuts_is_charged_what_was_delivered() {
     let upstream = upstream::always(Answer::live(live)).await;
     let limits = json!({"limits": {"tokens_per_minute": 2000}});
     let (gateway, _vault, key) = stored(&upstream, limits).await;
-    let mut stream = open_stream(&gateway.client().key(&key)).await;
     cues.send(content("one"));
+    let mut stream = open_stream(&gateway.client().key(&key)).await;
     stream.data().await.unwrap();
     cues.cue(Cue::Cut);
     let _broken = stream.rest().await;
@@ -165,8 +166,8 @@ async fn usage_told_before_the_cut_counts() {
     let upstream = upstream::always(Answer::live(live)).await;
     let limits = json!({"limits": {"tokens_per_minute": 2000}});
     let (gateway, _vault, key) = stored(&upstream, limits).await;
-    let mut stream = open_stream(&gateway.client().key(&key)).await;
     cues.send([content("one"), usage_event()].concat());
+    let mut stream = open_stream(&gateway.client().key(&key)).await;
     stream.data().await.unwrap();
     cues.cue(Cue::Cut);
     let _broken = stream.rest().await;
@@ -174,19 +175,21 @@ async fn usage_told_before_the_cut_counts() {
 }
 
 #[tokio::test]
-async fn what_no_upstream_has_answered_costs_nothing() {
+async fn a_failure_costs_nothing_and_who_leaves_first_its_prompt() {
     let upstream = upstream::always(Answer::error(503, "down")).await;
     let limits = json!({"limits": {"tokens_per_minute": 2000}});
     let (gateway, vault, key) = stored(&upstream, limits).await;
     let client = gateway.client().key(&key);
     assert_eq!(client.post(CHAT, body(1000)).send().await.status, 503);
+    let told = me(&gateway, &key, |me| limit(me, "tokens_per_minute")["reserved"] == 0).await;
+    assert_eq!(limit(&told, "tokens_per_minute")["used"], 0, "{told}");
     upstream.behave(|_| Answer::silence());
     let begun = client.post(CHAT, body(1000)).begin().await;
     me(&gateway, &key, |me| limit(me, "tokens_per_minute")["reserved"] == 1012).await;
     drop(begun);
     let told = me(&gateway, &key, |me| limit(me, "tokens_per_minute")["reserved"] == 0).await;
-    assert_eq!(limit(&told, "tokens_per_minute")["used"], 0, "{told}");
-    assert_eq!(vault.used().await.1, 0);
+    assert_eq!(limit(&told, "tokens_per_minute")["used"], 12, "{told}");
+    assert_eq!(booked(&vault, 2).await.0, 12);
 }
 
 #[tokio::test]

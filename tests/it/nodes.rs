@@ -7,6 +7,7 @@ use forebay::store::Store;
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::support::certificate::Certificate;
 use crate::support::client::{CHAT, Client};
 use crate::support::databases::{Database, Redis};
 use crate::support::gateway::{self, Gateway};
@@ -31,7 +32,13 @@ store: { url: "@store" }
 "#;
 
 /// Nodes of a cluster, one process each.
-async fn cluster(count: usize, upstream: &Upstream, redis: &Redis, store: &str, limits: &str) -> Vec<Gateway> {
+async fn cluster(
+    count: usize,
+    upstream: &Upstream,
+    redis: &Redis,
+    store: &str,
+    limits: &str,
+) -> Vec<Gateway> {
     let mut nodes = Vec::new();
     for _ in 0..count {
         let plan = gateway::with(NODE).up("up", upstream).place("redis", &redis.url());
@@ -40,8 +47,10 @@ async fn cluster(count: usize, upstream: &Upstream, redis: &Redis, store: &str, 
     let all = count.to_string();
     for node in &nodes {
         until("each node knows of all", || node.log().contains("shared through Redis")).await;
-        eventually("Redis counts them", async || (redis.ask(&["ZCARD", "forebay:nodes"]) == all).then_some(()))
-            .await;
+        eventually("Redis counts them", async || {
+            (redis.ask(&["ZCARD", "forebay:nodes"]) == all).then_some(())
+        })
+        .await;
     }
     nodes
 }
@@ -65,7 +74,8 @@ impl std::iter::Sum for Answers {
 }
 
 async fn ask(client: &Client, answers: &mut Answers) {
-    let body = json!({"model": "m", "max_tokens": 3, "messages": [{"role": "user", "content": "hi"}]});
+    let body =
+        json!({"model": "m", "max_tokens": 3, "messages": [{"role": "user", "content": "hi"}]});
     match client.post(CHAT, body.to_string()).send().await.status {
         200 => answers.good += 1,
         429 => answers.limited += 1,
@@ -213,4 +223,21 @@ async fn a_redis_that_hangs_or_dies_is_not_waited_for() {
     for without in [&hung, &dead] {
         assert!(at(without) <= at(&known) + Duration::from_millis(50));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_is_reached_over_tls() {
+    let (upstream, redis) = (upstream::chat("hello").await, Redis::start().await);
+    let plan = gateway::with(NODE).up("up", &upstream);
+    let front = Certificate::write(plan.dir()).front(redis.address()).await;
+    let port = front.address.port();
+    let url = format!("rediss://localhost:{port}/0?ca_file=@dir/tls.crt");
+    let plan = plan.place("redis", &url).place("store", "sqlite:@dir/node.db");
+    let node = plan.place("limits", "{ requests_per_minute: 1000 }").start().await;
+    until("it is shared", || node.log().contains("shared through Redis")).await;
+    durations(&node, 3).await;
+    eventually("the counter is there", async || {
+        redis.ask(&["KEYS", "forebay:count:k:file/ci:rpm:*"]).contains("rpm").then_some(())
+    })
+    .await;
 }

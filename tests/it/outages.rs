@@ -50,7 +50,8 @@ async fn answered(gateway: &Gateway, key: &str, count: u64) -> u64 {
 async fn counted(vault: &Vault, answers: u64) {
     let found = eventually("all is counted", async || {
         let counters = vault.store.counters().await.unwrap();
-        let spent: u64 = counters.iter().filter(|it| it.0.contains(":budget:")).map(|it| it.1).sum();
+        let spent: u64 =
+            counters.iter().filter(|it| it.0.contains(":budget:")).map(|it| it.1).sum();
         let (requests, _, cost) = vault.used().await;
         (requests >= answers && spent >= answers * COST).then_some((requests, spent, cost))
     });
@@ -82,6 +83,7 @@ async fn known_keys_serve_without_the_database_and_nothing_is_lost() {
 
     relay.mend().await;
     known(&gateway, &late).await;
+    until("it is back", || gateway.log().contains("the store is back")).await;
     gateway.client().key(UNKNOWN).chat("hi").await.refused(401, "invalid_api_key");
     answers += answered(&gateway, &key, 5).await;
     counted(&vault, answers).await;
@@ -101,7 +103,8 @@ async fn a_database_that_hangs_holds_nobody_up_and_counts_once() {
         relay.block(true);
         answers += answered(&gateway, FILE_KEY, 10).await;
         let away = gateway.log().matches("serving from memory").count();
-        until("it is noticed", || gateway.log().matches("serving from memory").count() > away).await;
+        until("it is noticed", || gateway.log().matches("serving from memory").count() > away)
+            .await;
         relay.block(false);
         let back = || gateway.log().matches("the store is back").count();
         until("it is back", || back() > away).await;

@@ -105,10 +105,8 @@ async fn words_that_break_off_or_come_in_pieces_are_judged_all_the_same() {
     let crate::support::answer::Body::Whole(bytes) = whole.body.clone() else { unreachable!() };
     let (start, rest) = bytes.split_at(20);
     let pieces = [start.to_vec().into(), rest.to_vec().into()];
-    let chunked = Answer {
-        body: crate::support::answer::Body::Chunks(pieces.to_vec()),
-        ..whole.clone()
-    };
+    let chunked =
+        Answer { body: crate::support::answer::Body::Chunks(pieces.to_vec()), ..whole.clone() };
     let (upstream, _gateway) = disabled(chunked, "quota").await;
     assert_eq!(uses_of_first(&upstream), 1);
     let cut = refusal(401, "invalid_api_key", "Incorrect API key.").ending(Ending::Cut);
@@ -233,7 +231,9 @@ async fn a_fault_of_ours_is_never_the_callers_401() {
         Answer::new(401, "text/plain", ""),
         Answer::error(401, "canary-fake-key-1111").ending(Ending::Cut),
         quota(),
-        Answer::events(["data: {\"error\":{\"message\":\"canary-fake-key-1111\",\"code\":401}}\n\n"]),
+        Answer::events([
+            "data: {\"error\":{\"message\":\"canary-fake-key-1111\",\"code\":401}}\n\n",
+        ]),
     ];
     let upstream = upstream::chat("well").await;
     let yaml = format!("{KEYS}\ndefault_provider: p\nretry: {{ budget: 100% }}\n");

@@ -22,7 +22,9 @@ fn is_first(call: &Call) -> bool {
     call.header("authorization") == Some(FIRST)
 }
 
-async fn started(behaviour: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> (Upstream, Gateway) {
+async fn started(
+    behaviour: impl Fn(&Call) -> Answer + Send + Sync + 'static,
+) -> (Upstream, Gateway) {
     let upstream = upstream::with(behaviour).await;
     let gateway = gateway::with(KEYS).up("up", &upstream).start().await;
     (upstream, gateway)
@@ -51,9 +53,9 @@ async fn a_limit_is_of_one_model_and_lasts_as_long_as_is_said() {
         ("anthropic-ratelimit-tokens-reset", "2099-01-01T00:00:00Z"),
     ] {
         let limit = Answer::error(429, "slow down").header(name, value);
-        let behaviour = move |call: &Call| match is_first(call) && call.json()["model"] == "m" {
-            true => limit.clone(),
-            false => Answer::chat("well"),
+        let behaviour = move |call: &Call| {
+            let limited = is_first(call) && call.json()["model"] == "m";
+            if limited { limit.clone() } else { Answer::chat("well") }
         };
         let (upstream, gateway) = started(behaviour).await;
         ask(&gateway, "m", 10).await;
@@ -73,9 +75,9 @@ async fn a_limit_is_of_one_model_and_lasts_as_long_as_is_said() {
 #[tokio::test]
 async fn a_limit_ends_when_it_was_said_to() {
     let limit = Answer::error(429, "slow down").header("x-ratelimit-reset-requests", "150ms");
-    let behaviour = move |call: &Call| match is_first(call) && call.index < 2 {
-        true => limit.clone(),
-        false => Answer::chat("well"),
+    let behaviour = move |call: &Call| {
+        let limited = is_first(call) && call.index < 2;
+        if limited { limit.clone() } else { Answer::chat("well") }
     };
     let (upstream, gateway) = started(behaviour).await;
     ask(&gateway, "m", 2).await;
@@ -151,9 +153,11 @@ async fn limits_that_are_told_in_odd_ways_are_no_limits() {
 
 #[tokio::test]
 async fn many_at_once_are_limited_once() {
-    let behaviour = |call: &Call| match is_first(call) {
-        true => Answer::error(429, "slow down").header("retry-after", "30"),
-        false => Answer::chat("well"),
+    let behaviour = |call: &Call| {
+        if is_first(call) {
+            return Answer::error(429, "slow down").header("retry-after", "30");
+        }
+        Answer::chat("well")
     };
     let upstream = upstream::with(behaviour).await;
     let yaml = format!("{KEYS}\nretry: {{ budget: 100% }}\n");

@@ -69,12 +69,6 @@ async fn every_kind_of_mistake_leaves_the_old_one_in_force_and_a_good_file_heals
         ("binary", "\u{0}\u{1}".to_owned(), 1, "forebay.yaml"),
         ("variable", good.replace("name: m,", "name: \"${NOT_SET}\","), 1, "NOT_SET"),
         ("authority", tls, 1, "/nowhere.pem"),
-        (
-            "door",
-            good.replace("listen: [", "listen: [{ address: \"0.0.0.0:1\" }, "),
-            1,
-            "no key is needed",
-        ),
     ];
     let mut failed = 0;
     for (what, text, least, word) in cases {

@@ -15,7 +15,8 @@ const PASSWORD: &str = "password-for-everybody";
 
 async fn offering(terms: &str) -> (Upstream, Gateway, Vault) {
     let upstream = upstream::chat("hi").await;
-    let yaml = format!("{FRONT}{STORE}trusted_proxies: [127.0.0.1]\ntemporary_keys: {{ {terms} }}\n");
+    let yaml =
+        format!("{FRONT}{STORE}trusted_proxies: [127.0.0.1]\ntemporary_keys: {{ {terms} }}\n");
     let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
     let vault = Vault::of(&gateway).await;
     (upstream, gateway, vault)
@@ -66,7 +67,8 @@ async fn work_gets_a_key_once_and_for_one_address() {
     let (_upstream, gateway, _vault) = offering("proof_of_work: 2, per_address: 5").await;
     let told = gateway.client().post(CHALLENGE, "").send().await.ok().json();
     let solved = solve(&told);
-    let elsewhere = gateway.client().post(MAKE, solved.clone()).header("x-forwarded-for", "192.0.2.7");
+    let elsewhere =
+        gateway.client().post(MAKE, solved.clone()).header("x-forwarded-for", "192.0.2.7");
     let refused = elsewhere.send().await.refused(400, "invalid_request");
     assert_eq!(refused["param"], "challenge");
     let reply = gateway.client().post(MAKE, solved.clone()).send().await;
@@ -81,7 +83,10 @@ async fn a_wrong_solution_gets_nothing() {
     let (_upstream, gateway, _vault) = offering("proof_of_work: 1000000").await;
     let told = gateway.client().post(CHALLENGE, "").send().await.ok().json();
     let mut challenge = told;
-    challenge.as_object_mut().unwrap().retain(|name, _| name != "parameters" && name != "difficulty");
+    challenge
+        .as_object_mut()
+        .unwrap()
+        .retain(|name, _| name != "parameters" && name != "difficulty");
     let mut asked = json!({"challenge": challenge, "solution": "0"});
     gateway.client().post(MAKE, asked.to_string()).send().await.refused(403, "permission_denied");
     asked["challenge"]["target"] = json!("ffffffffffffffff");
@@ -90,7 +95,8 @@ async fn a_wrong_solution_gets_nothing() {
 
 #[tokio::test]
 async fn an_address_has_so_many_keys_and_attempts() {
-    let (_upstream, gateway, _vault) = offering(&format!("password: {PASSWORD}, per_address: 2")).await;
+    let (_upstream, gateway, _vault) =
+        offering(&format!("password: {PASSWORD}, per_address: 2")).await;
     let from = |address: &str, body: String| {
         gateway.client().post(MAKE, body).header("x-forwarded-for", address)
     };

@@ -32,7 +32,8 @@ const SMALL_ANSWERS: u64 = 400;
 /// refused.
 async fn ask(client: Client, pause: Duration, stop: Arc<AtomicBool>) -> (u64, u64) {
     let (mut good, mut limited) = (0, 0);
-    let body = json!({"model": "m", "max_tokens": 3, "messages": [{"role": "user", "content": "hi"}]});
+    let body =
+        json!({"model": "m", "max_tokens": 3, "messages": [{"role": "user", "content": "hi"}]});
     let request = client.post(CHAT, body.to_string());
     while !stop.load(Relaxed) {
         let reply = request.send().await;
@@ -93,7 +94,8 @@ async fn ten_upgrades_neither_reset_nor_count_twice() {
         until("traffic goes on", || upstream.count() > before + 20).await;
     }
     eventually("the small budget is used up", async || {
-        (spent(&vault, "k:file/small:budget:").await + 3 * COST > SMALL_ANSWERS * COST).then_some(())
+        (spent(&vault, "k:file/small:budget:").await + 3 * COST > SMALL_ANSWERS * COST)
+            .then_some(())
     })
     .await;
     stop.store(true, Relaxed);

@@ -28,6 +28,7 @@ mod traffic;
 mod failing_replica;
 mod handover;
 mod http2_floods;
+mod outages;
 mod overload;
 mod retry_storm;
 mod slow_clients;

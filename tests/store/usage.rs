@@ -26,8 +26,12 @@ fn asked(from: i64, to: i64, group_by: &[Group]) -> UsageQuery {
 
 async fn filled(home: &Home) -> Store {
     let store = home.open().await;
-    let usage =
-        vec![delta(24, "a", "m", 1), delta(25, "a", "m", 2), delta(24, "b", "n", 4), delta(48, "a", "n", 8)];
+    let usage = vec![
+        delta(24, "a", "m", 1),
+        delta(25, "a", "m", 2),
+        delta(24, "b", "n", 4),
+        delta(48, "a", "n", 8),
+    ];
     store.flush("n", 1, &Batch { usage, ..Batch::default() }).await.unwrap();
     store
 }
@@ -60,8 +64,10 @@ pub async fn usage_is_grouped_and_filtered(home: Home) {
     let told: Vec<_> = rows.iter().map(|it| (it.key.as_deref().unwrap(), it.requests)).collect();
     assert_eq!(told, [("a", 3), ("b", 4)]);
     let rows = store.usage(&asked(0, 100, &[Group::Day, Group::Model])).await.unwrap();
-    let told: Vec<_> =
-        rows.iter().map(|it| (it.day.unwrap(), it.model.as_deref().unwrap(), it.requests)).collect();
+    let told: Vec<_> = rows
+        .iter()
+        .map(|it| (it.day.unwrap(), it.model.as_deref().unwrap(), it.requests))
+        .collect();
     assert_eq!(told, [(1, "m", 3), (1, "n", 4), (2, "n", 8)]);
     let all = Group::ALL;
     let rows = store.usage(&asked(0, 100, &all)).await.unwrap();

@@ -19,7 +19,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::meter::{Meter, Wish};
+use super::meter::{ACTIVE, Meter, Wish};
 use super::registry::{Limits, Mode, expires_at};
 use super::subject::{Inner, State, Subject};
 use super::terms::Now;
@@ -75,10 +75,6 @@ pub struct Granted {
 
 /// Leases are gone through this often, milliseconds; those that run short are asked for at once.
 const LOOK: u64 = 250;
-
-/// Who was active so shortly before a window's end, milliseconds, has a lease of the next one asked
-/// for.
-const ACTIVE: i64 = 10_000;
 
 // === impl Limits ===
 

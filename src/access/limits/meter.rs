@@ -68,6 +68,8 @@ pub(super) struct Lease {
     pub heard: bool,
     /// What requests claim, by the last one.
     pub claim: u64,
+    /// Claims that were refused since it last asked, together.
+    pub missed: u64,
     /// When a request last came, Unix milliseconds.
     pub touched: i64,
     /// An answer is awaited since then; 0: none is.
@@ -89,6 +91,9 @@ pub(super) struct Wish {
 const IDLE: i64 = 5_000;
 /// … and after so long altogether.
 const LONG_IDLE: i64 = 60_000;
+/// Who was active so shortly before a window's end, milliseconds, has a lease of the next one asked
+/// for.
+pub(super) const ACTIVE: i64 = 10_000;
 /// An answer that has not come after so long, milliseconds, will not.
 const LOST: i64 = 5_000;
 /// Where there was not enough, more is asked for this much later, milliseconds.
@@ -182,12 +187,11 @@ impl Meter {
     /// Settled on all nodes, as far as is known here.
     pub(super) fn used(&self, mode: Mode) -> u64 {
         let others = match mode {
-            Mode::Solo { .. } => self.elsewhere,
             // What the others have leased is told as used; it soon is.
             Mode::Shared { .. } if self.lease.heard => {
                 self.lease.known.saturating_sub(self.lease.booked)
             }
-            Mode::Shared { .. } => self.elsewhere,
+            _ => self.elsewhere,
         };
         others.saturating_add(self.spent)
     }
@@ -263,7 +267,12 @@ impl Meter {
         let claim = self.lease.claim.clamp(1, self.cap.max(1));
         let slice = (left / (4 * nodes_of(nodes))).max(claim);
         let spare = self.lease.booked.saturating_sub(self.committed());
-        if spare >= claim.max(slice / 2) { 0 } else { slice.saturating_sub(spare) }
+        if spare >= claim.max(slice / 2) {
+            return 0;
+        }
+        // Who was refused will come again: a fair share of what is left is asked for at most.
+        let missed = self.lease.missed.min(left / nodes_of(nodes));
+        slice.saturating_add(missed).saturating_sub(spare)
     }
 
     /// What to ask the authority for, if anything. What goes back is not spent any more from here
@@ -282,13 +291,13 @@ impl Meter {
         let kept = match idle {
             _ if leaving => 0,
             // A minute ends soon enough.
-            ..IDLE => spare,
-            _ if !self.slot.durable() => spare,
-            IDLE..LONG_IDLE => spare.min(self.lease.claim),
+            _ if idle < IDLE || !self.slot.durable() => spare,
+            _ if idle < LONG_IDLE => spare.min(self.lease.claim),
             _ => 0,
         };
         let held = committed.saturating_add(kept);
-        let want = if leaving || idle >= IDLE { 0 } else { self.want(nodes, now) };
+        let rests = leaving || idle >= if self.slot.durable() { IDLE } else { ACTIVE };
+        let want = if rests { 0 } else { self.want(nodes, now) };
         let news = held != self.lease.confirmed || want > 0 || self.lease.unsure;
         if !news && (self.lease.heard || leaving) {
             return None;
@@ -297,6 +306,7 @@ impl Meter {
         // Until it is answered.
         self.lease.unsure = true;
         self.lease.asked = now.0.max(1);
+        self.lease.missed = 0;
         let base = self.lease.known.max(self.others().saturating_add(self.lease.confirmed));
         Some(Wish { base, held, had: self.lease.confirmed, want })
     }

@@ -21,8 +21,10 @@
 //! - [`Mode::Shared`] with `n` nodes: nodes spend what Redis has *leased* to them. Beyond its lease
 //!   each may have let in at most one *credit* that Redis has not heard of yet, so that the first
 //!   requests of a window need not wait: the larger of `cap / (10 n)` and one request's claim. The
-//!   overshoot is at most `n` credits, and nothing in a window whose nodes all take part from the
-//!   beginning. Rates and concurrency are split evenly.
+//!   overshoot is at most `n` credits; where all nodes ask throughout the window it is about one
+//!   request each. What is leased and not spent is lost to the others until the minute ends; of
+//!   budgets and quotas it goes back after 5 s. Rates and concurrency are split evenly, at least
+//!   one request for each node.
 //! - Redis away: each node goes on with `1/n` of what was known to remain; budgets with 1 % of
 //!   their cap on top, split among the nodes. The overshoot is at most what Redis leased since this
 //!   node last heard from it, and that 1 %. Then the limit is closed.

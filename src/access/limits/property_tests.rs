@@ -267,7 +267,9 @@ proptest! {
                 _ => {}
             }
         }
-        open.into_iter().for_each(|open| truth.end(open, Some(50)));
+        for open in open {
+            truth.end(open, Some(50));
+        }
         finish(&mut nodes, &mut store, &truth, now)?;
     }
 
@@ -275,7 +277,9 @@ proptest! {
     fn two_nodes_and_their_store_agree(events in proptest::collection::vec(event(), 1..160)) {
         let (mut now, mut open, mut truth) = (Now(TEN), Vec::<Open>::new(), Truth::default());
         let (mut nodes, mut store) = ([Node::new(500), Node::new(500)], StoreModel::default());
-        nodes.iter().for_each(|node| node.limits.set_mode(Mode::Solo { nodes: 2 }));
+        for node in &nodes {
+            node.limits.set_mode(Mode::Solo { nodes: 2 });
+        }
         for event in events {
             match event {
                 Event::Reserve { node, claim } => {
@@ -297,10 +301,14 @@ proptest! {
                 _ => {}
             }
         }
-        open.into_iter().for_each(|open| truth.end(open, Some(50)));
+        for open in open {
+            truth.end(open, Some(50));
+        }
         finish(&mut nodes, &mut store, &truth, now)?;
         // What one of them tells, the other knows.
-        nodes.iter().for_each(|node| node.key.set_terms(terms(500)));
+        for node in &nodes {
+            node.key.set_terms(terms(500));
+        }
         let settled = truth.settled.get(&counter(now)).copied().unwrap_or_default();
         for index in [0, 1, 0, 1] {
             drop(nodes[index].reserve(1, now));
@@ -323,7 +331,9 @@ proptest! {
         let (nodes, mut redis) = ([Node::new(cap), Node::new(cap)], RedisModel::default());
         let mut gone = [false; 2];
         let set_away = |node: &Node, away| node.limits.set_mode(Mode::Shared { nodes: 2, away });
-        nodes.iter().for_each(|node| set_away(node, false));
+        for node in &nodes {
+            set_away(node, false);
+        }
         let credit = LARGEST.max(cap / 20);
         // With Redis away each spends its share of what it knew to remain, and the overdraft.
         let stale = if away { cap } else { 0 };
@@ -351,8 +361,12 @@ proptest! {
                 _ => {}
             }
         }
-        open.into_iter().for_each(|open| truth.end(open, Some(50)));
-        nodes.iter().for_each(|node| set_away(node, false));
+        for open in open {
+            truth.end(open, Some(50));
+        }
+        for node in &nodes {
+            set_away(node, false);
+        }
         for _ in 0..2 {
             for (index, node) in nodes.iter().enumerate() {
                 prop_assert_eq!(node.key.reserved(), 0);
@@ -379,7 +393,9 @@ proptest! {
     ) {
         let mut redis = RedisModel::default();
         let all: Vec<Node> = (0..nodes).map(|_| Node::new(cap)).collect();
-        all.iter().for_each(|node| node.limits.set_mode(Mode::Shared { nodes, away: false }));
+        for node in &all {
+            node.limits.set_mode(Mode::Shared { nodes, away: false });
+        }
         let (mut now, mut admitted, mut turn) = (Now(TEN), 0, 0);
         // Again and again everybody is offered some requests, and then asks.
         while now.0 < TEN + 600_000 {

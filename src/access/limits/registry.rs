@@ -113,18 +113,16 @@ impl Limits {
                 Known::Begun { subject, .. } => subject.upgrade(),
                 Known::Learnt { .. } => None,
             });
-            match begun {
-                Some(subject) => subject,
-                None => {
-                    if found.is_none() && known.len() >= MOST_LEARNT {
-                        log::error!("too many counters in the store: {counter} begins at 0");
-                        return;
-                    }
-                    let learnt = Known::Learnt { spent, reserved_elsewhere, expires_at };
-                    known.insert(Arc::from(counter), learnt);
+            let Some(subject) = begun else {
+                if found.is_none() && known.len() >= MOST_LEARNT {
+                    log::error!("too many counters in the store: {counter} begins at 0");
                     return;
                 }
-            }
+                let learnt = Known::Learnt { spent, reserved_elsewhere, expires_at };
+                known.insert(Arc::from(counter), learnt);
+                return;
+            };
+            subject
         };
         let mut inner = subject.lock();
         let meter = inner.state.as_mut().and_then(|state| state.by_id(counter));

@@ -334,6 +334,7 @@ impl Meter {
     fn refused(&mut self, limits: &Limits, subject: &Arc<Subject>, claim: u64, now: Now) {
         if claim <= self.cap {
             self.lease.claim = claim;
+            self.lease.missed = self.lease.missed.saturating_add(claim);
             self.lease.touched = now.0;
         }
         self.owed.refresh |= self.slot.durable();

@@ -22,7 +22,7 @@ pub struct Subject {
     marks: AtomicU8,
     /// Of the last meter.
     serial: AtomicU32,
-    id: Box<str>,
+    id: Arc<str>,
     inner: Mutex<Inner>,
 }
 
@@ -66,6 +66,8 @@ pub(super) struct Site<'a> {
     /// `None`: a minute.
     period: Option<&'a Period>,
     pub group: Option<&'a Arc<str>>,
+    /// Of a quota: how often it was given anew.
+    epoch: u32,
 }
 
 /// Windows that are over and that the store has not taken; more are given up, the oldest first.
@@ -77,7 +79,7 @@ const MOST_ADDRESSES: usize = 10_000;
 // === impl Subject ===
 
 impl Subject {
-    pub fn new(who: Who, id: &str, terms: impl Into<Arc<Terms>>) -> Arc<Self> {
+    pub fn new(who: Who, id: impl Into<Arc<str>>, terms: impl Into<Arc<Terms>>) -> Arc<Self> {
         let terms = terms.into();
         let counted = AtomicBool::new(!terms.is_unlimited());
         let inner = Mutex::new(Inner { terms, state: None });
@@ -211,6 +213,9 @@ impl Subject {
             Slot::Quota(_) => ":quota:",
         });
         id.push_str(site.group.map_or("", |group| group));
+        if site.epoch > 0 {
+            let _ = write!(id, "~{}", site.epoch);
+        }
         // A String takes everything.
         let _ = write!(id, ":{}", span.start);
         id.into()
@@ -285,14 +290,12 @@ impl State {
         let id = subject.counter(site, span);
         self.past.extend(before);
         let known = self.past.iter().position(|meter| meter.id == id);
-        let meter = match known.map(|place| self.past.swap_remove(place)) {
-            Some(meter) => Meter { slot: site.slot, span, ..meter },
-            None => {
-                let mut meter = Meter::new(site.slot, subject.next_serial(), span, id);
-                meter.cap = site.cap;
-                limits.begun(subject, &mut meter, now);
-                meter
-            }
+        let meter = if let Some(place) = known {
+            Meter { slot: site.slot, span, ..self.past.swap_remove(place) }
+        } else {
+            let mut meter = Meter::new(site.slot, subject.next_serial(), span, id);
+            limits.begun(subject, &mut meter, now);
+            meter
         };
         self.forget(now);
         self.current.push(meter);
@@ -346,7 +349,8 @@ impl Terms {
 
     fn plain_sites(&self, claim: Claim) -> impl Iterator<Item = Site<'_>> {
         let allowance = &self.allowance;
-        let minute = |slot, cap, claim| Site { slot, cap, claim, period: None, group: None };
+        let minute =
+            |slot, cap, claim| Site { slot, cap, claim, period: None, group: None, epoch: 0 };
         let requests = minute(Slot::Requests, allowance.requests_per_minute, 1);
         let tokens = minute(Slot::Tokens, allowance.tokens_per_minute, claim.tokens);
         // Who is exempt has no minutes.
@@ -354,7 +358,14 @@ impl Terms {
         let cost = claim.cost_nanos;
         let budget = allowance.budget.as_ref().map(|budget| {
             let period = Some(&budget.period);
-            Site { slot: Slot::Budget, cap: budget.nanos, claim: cost, period, group: None }
+            Site {
+                slot: Slot::Budget,
+                cap: budget.nanos,
+                claim: cost,
+                period,
+                group: None,
+                epoch: 0,
+            }
         });
         minutes.chain(budget).filter(|site| site.cap > 0)
     }
@@ -362,5 +373,5 @@ impl Terms {
 
 fn quota_site(place: u16, quota: &super::Quota, claim: u64) -> Site<'_> {
     let (period, group) = (Some(&quota.refresh), Some(&quota.group));
-    Site { slot: Slot::Quota(place), cap: quota.tokens, claim, period, group }
+    Site { slot: Slot::Quota(place), cap: quota.tokens, claim, period, group, epoch: quota.epoch }
 }

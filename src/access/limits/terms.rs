@@ -37,6 +37,8 @@ pub struct Quota {
     /// 0: unlimited, and not counted.
     pub tokens: u64,
     pub refresh: Period,
+    /// How often it was given anew by hand: each time it is counted from the beginning.
+    pub epoch: u32,
 }
 
 /// The worst a request may come to.

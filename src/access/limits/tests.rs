@@ -1,6 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::subject::{Inner, State};
 use super::*;
@@ -18,7 +18,7 @@ fn key(terms: Terms) -> Arc<Subject> {
 }
 
 fn allowance(requests: u64, tokens: u64, budget: u64) -> Terms {
-    let budget = (budget > 0).then(|| Budget { nanos: budget, period: Period::Day });
+    let budget = (budget > 0).then_some(Budget { nanos: budget, period: Period::Day });
     let allowance = Allowance {
         requests_per_minute: requests,
         tokens_per_minute: tokens,
@@ -29,7 +29,7 @@ fn allowance(requests: u64, tokens: u64, budget: u64) -> Terms {
 }
 
 fn quota(tokens: u64) -> Terms {
-    let quota = Quota { group: Arc::from("large"), tokens, refresh: Period::Day };
+    let quota = Quota { group: Arc::from("large"), tokens, refresh: Period::Day, epoch: 0 };
     Terms { quotas: vec![quota], ..Terms::default() }
 }
 
@@ -133,7 +133,7 @@ fn what_was_used_takes_the_place_of_what_was_reserved() {
     assert_eq!(detail(&limits, &key, "tokens_per_minute", at(0)), (100, 900));
     assert_eq!(detail(&limits, &key, "budget", at(0)), (40, 460));
     let refused = limits.reserve(&subjects, claim(901, 0), at(0)).unwrap_err();
-    assert_eq!(refused.retry_after, Duration::from_secs(60));
+    assert_eq!(refused.retry_after, Duration::from_mins(1));
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn quotas_are_found_by_their_group_when_their_places_change() {
     let user = Subject::new(Who::User, "u", quota(100));
     limits.reserve(&[Arc::clone(&user)], claim(50, 0), at(0)).unwrap().settle(used(50, 0));
     let mut terms = quota(100);
-    let small = Quota { group: Arc::from("small"), tokens: 10, refresh: Period::Day };
+    let small = Quota { group: Arc::from("small"), tokens: 10, refresh: Period::Day, epoch: 0 };
     terms.quotas.insert(0, small);
     user.set_terms(terms);
     let details = limits.details(&[user], at(0));
@@ -291,6 +291,7 @@ fn two_hundred_at_once_on_a_budget_for_ten() {
         // Both orders: nobody waits for each other.
         let orders = [[&key, &user], [&user, &key]];
         let (admitted, go) = (AtomicU32::new(0), AtomicBool::new(false));
+        let deadline = Instant::now() + Duration::from_secs(10);
         std::thread::scope(|scope| {
             for thread in 0..200 {
                 let (limits, admitted, go) = (&limits, &admitted, &go);
@@ -302,7 +303,7 @@ fn two_hundred_at_once_on_a_budget_for_ten() {
                     }
                     if let Ok(one) = limits.reserve(&subjects, claim(10, 100), at(0)) {
                         admitted.fetch_add(1, SeqCst);
-                        while admitted.load(SeqCst) < 10 {
+                        while admitted.load(SeqCst) < 10 && Instant::now() < deadline {
                             std::thread::yield_now();
                         }
                         one.settle(used(10, 100));
@@ -397,7 +398,7 @@ fn a_refusal_asks_how_the_others_stand() {
 #[test]
 fn without_a_store_nothing_grows() {
     let (limits, key) = (Limits::new(), key(quota(500)));
-    let terms = Quota { group: Arc::from("large"), tokens: 500, refresh: Period::Hour };
+    let terms = Quota { group: Arc::from("large"), tokens: 500, refresh: Period::Hour, epoch: 0 };
     key.set_terms(Terms { quotas: vec![terms], ..Terms::default() });
     for hour in 0..1_000 {
         let now = at(hour * 3_600_000);
@@ -407,4 +408,121 @@ fn without_a_store_nothing_grows() {
     let state = inner.state.as_ref().unwrap();
     assert!(state.current.len() + state.past.len() <= 102);
     assert_eq!(limits.dirty.take().len(), 1);
+}
+
+// --- leases
+
+const SHARED: Mode = Mode::Shared { nodes: 3, away: false };
+
+fn grant(limits: &Limits, used: u64, now: Now) -> Vec<Ask> {
+    let asks = limits.leases(now);
+    let answer = |ask: &Ask| Granted { granted: ask.want, used: used + ask.held + ask.want };
+    limits.leased(&asks, &asks.iter().map(answer).collect::<Vec<_>>(), now);
+    asks
+}
+
+#[test]
+fn the_first_requests_are_let_in_on_credit_and_the_next_on_a_lease() {
+    let (limits, key) = (Limits::new(), key(allowance(300, 0, 0)));
+    limits.set_mode(SHARED);
+    let subjects = [key];
+    let reserve = || limits.reserve(&subjects, Claim::default(), at(0)).map(drop);
+    for _ in 0..10 {
+        reserve().unwrap();
+    }
+    let refused = reserve().unwrap_err();
+    assert_eq!(refused.retry_after, Duration::from_secs(1), "the window is not spent");
+    let asks = grant(&limits, 0, at(0));
+    assert_eq!((asks[0].held, asks[0].cap, asks[0].base), (10, 300, 0));
+    assert_eq!(asks[0].want, 25 + 1, "a slice, and what was refused");
+    for _ in 0..26 {
+        reserve().unwrap();
+    }
+}
+
+#[test]
+fn a_lease_that_runs_short_is_asked_for_again_and_once() {
+    let (limits, key) = (Limits::new(), key(allowance(300, 0, 0)));
+    limits.set_mode(SHARED);
+    let subjects = [key];
+    let reserve = || limits.reserve(&subjects, Claim::default(), at(0)).map(drop);
+    reserve().unwrap();
+    grant(&limits, 0, at(0));
+    for _ in 0..14 {
+        reserve().unwrap();
+    }
+    assert!(limits.leases(at(0)).is_empty());
+    reserve().unwrap();
+    let asks = limits.leases(at(0));
+    assert_eq!(asks.len(), 1);
+    reserve().unwrap();
+    assert!(limits.leases(at(0)).is_empty(), "an answer is awaited");
+    limits.unheard(&asks);
+    assert_eq!(limits.leases(at(0)).len(), 1);
+}
+
+#[test]
+fn a_window_that_is_spent_is_told_as_such_and_asked_about_once_a_second() {
+    let (limits, key) = (Limits::new(), key(allowance(9, 0, 0)));
+    limits.set_mode(SHARED);
+    let subjects = [key];
+    let reserve = |now| limits.reserve(&subjects, Claim::default(), now).map(drop);
+    reserve(at(0)).unwrap();
+    let asks = limits.leases(at(0));
+    limits.leased(&asks, &[Granted { granted: 0, used: 9 }], at(0));
+    for milliseconds in [0, 500, 999] {
+        let refused = reserve(at(milliseconds)).unwrap_err();
+        let left = u64::try_from(60_000 - milliseconds).unwrap();
+        assert_eq!(refused.retry_after, Duration::from_millis(left));
+        assert!(limits.leases(at(milliseconds)).is_empty());
+    }
+    assert!(reserve(at(1_000)).is_err());
+    assert_eq!(limits.leases(at(1_000)).len(), 1);
+}
+
+#[test]
+fn a_budget_that_is_idle_goes_back_but_for_one_claim_and_then_altogether() {
+    let (limits, key) = (Limits::new(), key(allowance(0, 0, 1_200)));
+    limits.set_mode(SHARED);
+    let subjects = [Arc::clone(&key)];
+    limits.reserve(&subjects, claim(0, 5), at(0)).unwrap().settle(used(0, 5));
+    grant(&limits, 0, at(0));
+    assert!(limits.leases(at(4_000)).is_empty());
+    let asks = grant(&limits, 0, at(5_000));
+    assert_eq!((asks[0].held, asks[0].want, asks[0].give_back()), (10, 0, 95));
+    let asks = grant(&limits, 0, at(60_000));
+    assert_eq!((asks[0].held, asks[0].want), (5, 0));
+    limits.leases(at(61_000));
+    assert!(limits.watched.take().is_empty());
+    assert!(limits.reserve(&subjects, claim(0, 5), at(70_000)).is_ok());
+}
+
+#[test]
+fn who_was_active_has_a_lease_asked_for_when_the_next_window_begins() {
+    let (limits, key) = (Limits::new(), key(allowance(300, 0, 0)));
+    limits.set_mode(SHARED);
+    drop(limits.reserve(&[key], Claim::default(), at(55_000)).unwrap());
+    grant(&limits, 0, at(55_000));
+    let asks = limits.leases(at(60_000));
+    assert_eq!(asks.len(), 1);
+    assert!(asks[0].counter.ends_with(":1772445660"), "{}", asks[0].counter);
+    assert_eq!((asks[0].held, asks[0].want), (0, 25));
+}
+
+#[test]
+fn with_redis_away_a_share_is_left_and_budgets_have_an_overdraft() {
+    let (limits, key) = (Limits::new(), key(allowance(0, 9_000, 9_000)));
+    limits.set_mode(Mode::Shared { nodes: 3, away: true });
+    let subjects = [Arc::clone(&key)];
+    let reserve = |tokens, cost| limits.reserve(&subjects, claim(tokens, cost), at(0));
+    reserve(0, 3_030).unwrap().settle(used(0, 3_030));
+    assert_eq!(reserve(0, 1).unwrap_err().limit, LimitKind::Budget);
+    let open = reserve(3_000, 0).unwrap();
+    assert_eq!(reserve(1, 0).unwrap_err().limit, LimitKind::TokensPerMinute);
+    drop(open);
+    // Redis is back, and hears of all of it.
+    limits.set_mode(SHARED);
+    let asks = limits.leases(at(0));
+    let budget = asks.iter().find(|ask| ask.counter.contains("budget")).unwrap();
+    assert_eq!((budget.held, budget.base, budget.spent_on_credit()), (3_030, 0, 3_030));
 }

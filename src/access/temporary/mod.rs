@@ -156,6 +156,7 @@ async fn write(
         rate_limit: terms.rate_limit,
         limits: terms.limits.clone(),
         quotas: std::collections::BTreeMap::default(),
+        quota_epoch: 0,
         tags: Vec::new(),
         note: None,
         created_at: now,

@@ -150,12 +150,21 @@ impl Provider {
         if let Some(verify) = &self.verify {
             let mut tls = Map::default();
             let word = matches!(verify.as_str(), "true" | "false");
-            tls.put("verify", if word { Yaml::Word(verify.clone()) } else { Yaml::Text(verify.clone()) });
+            tls.put(
+                "verify",
+                if word { Yaml::Word(verify.clone()) } else { Yaml::Text(verify.clone()) },
+            );
             map.put("tls", Yaml::Line(tls));
         }
         let mut timeouts = Map::default();
-        for (name, value) in [("first_byte", &self.timeouts.0), ("between_chunks", &self.timeouts.1)] {
-            value.iter().for_each(|value| timeouts.text(name, value));
+        for (name, value) in
+            [("first_byte", &self.timeouts.0), ("between_chunks", &self.timeouts.1)]
+        {
+            match value {
+                Some(value) if value.contains("${") => timeouts.text(name, value),
+                Some(value) => timeouts.word(name, value),
+                None => {}
+            }
         }
         if !timeouts.is_empty() {
             map.put("timeouts", Yaml::Line(timeouts));
@@ -217,7 +226,13 @@ impl Model {
         if !self.aliases.is_empty() {
             map.put("aliases", row(&self.aliases));
         }
-        map.put("targets", Yaml::List(self.targets.iter().map(Target::yaml).collect()));
+        let alone = self.targets.len() == 1;
+        let target = |target: &Target| {
+            // Alone it has every request, whatever its weight.
+            let weight = if alone { 1 } else { target.weight };
+            Target { weight, ..target.clone() }.yaml()
+        };
+        map.put("targets", Yaml::List(self.targets.iter().map(target).collect()));
         if !self.fallback.is_empty() {
             map.put("fallback", row(&self.fallback));
         }

@@ -28,6 +28,20 @@ struct Client<'a> {
     fallback: Option<&'a Item>,
 }
 
+impl Edits {
+    /// What of it another has not, in GPT_API's words.
+    fn unlike(&self, other: &Self) -> Vec<&'static str> {
+        let unlike = [
+            ("special_prefix", self.prefix != other.prefix),
+            ("stop", self.stop != other.stop),
+            ("max_tokens", self.max_tokens != other.max_tokens),
+            ("extra_body", self.extra_body != other.extra_body),
+            ("thinking_format", self.thinking != other.thinking),
+        ];
+        unlike.into_iter().filter_map(|(name, unlike)| unlike.then_some(name)).collect()
+    }
+}
+
 /// `None` when the file is no such configuration.
 pub fn translate(root: &Item, words: &Words) -> Option<Draft> {
     let list = root.get("openai_clients")?;
@@ -38,7 +52,11 @@ pub fn translate(root: &Item, words: &Words) -> Option<Draft> {
         ..Draft::default()
     };
     let listing = words.listing;
-    listing.decide(root.location, "", "GPT_API asks for no key: the result says `anonymous: true`".to_owned());
+    listing.decide(
+        root.location,
+        "",
+        "GPT_API asks for no key: the result says `anonymous: true`".to_owned(),
+    );
     let thinking = thinking_format(root, words);
     strategy(root, words);
     let mut names = Names::default();
@@ -65,14 +83,21 @@ pub fn unread(path: &str) -> Option<&'static str> {
     let last = path.rsplit('.').next().unwrap_or(path);
     match last {
         "check_config" | "performance_test" => Some("GPT_API does not read it either"),
-        "headers" => Some("GPT_API does not read it either; `headers` of a provider would send them"),
-        "models_cache" => Some("there is no cache of models to set: `/v1/models` lists what the file names"),
+        "headers" => {
+            Some("GPT_API does not read it either; `headers` of a provider would send them")
+        }
+        "models_cache" => {
+            Some("there is no cache of models to set: `/v1/models` lists what the file names")
+        }
         _ => None,
     }
 }
 
 fn strategy(root: &Item, words: &Words) {
-    let Some(strategy) = root.get("load_balancing").and_then(|section| section.get("strategy")) else { return };
+    let Some(strategy) = root.get("load_balancing").and_then(|section| section.get("strategy"))
+    else {
+        return;
+    };
     match strategy.taken() {
         Some("random") => {}
         Some("deterministic") => strategy.list(words.listing, "conversations do not stay with one client: targets take turns by weight"),
@@ -127,9 +152,16 @@ fn read<'a>(
         Some(matcher) => {
             let values = || matcher.get("value").into_iter().flat_map(Item::items);
             match matcher.take("type") {
-                Some("keyword") => keywords.extend(values().filter_map(Item::taken).map(|text| words.text(text))),
-                Some("exact") => exact.extend(values().filter_map(Item::taken).map(|text| words.text(text))),
-                _ => matcher.list(listing, "neither `keyword` nor `exact`, so it matches nothing, there as well"),
+                Some("keyword") => {
+                    keywords.extend(values().filter_map(Item::taken).map(|text| words.text(text)))
+                }
+                Some("exact") => {
+                    exact.extend(values().filter_map(Item::taken).map(|text| words.text(text)))
+                }
+                _ => matcher.list(
+                    listing,
+                    "neither `keyword` nor `exact`, so it matches nothing, there as well",
+                ),
             }
         }
     }
@@ -143,24 +175,39 @@ fn read<'a>(
             }
         },
     };
-    let thinking = if item.get("thinking_format").is_some() { thinking_format(item, words) } else { thinking };
+    let thinking =
+        if item.get("thinking_format").is_some() { thinking_format(item, words) } else { thinking };
     let edits = edits(item, words, thinking);
-    let client = Client { item, name, own_name, keywords, exact, share, edits, fallback: item.get("fallback") };
+    let client = Client {
+        item,
+        name,
+        own_name,
+        keywords,
+        exact,
+        share,
+        edits,
+        fallback: item.get("fallback"),
+    };
     Some((client, provider))
 }
 
 fn address(item: &Item, provider: &mut Provider, words: &Words) {
     let written = item.taken().unwrap_or_default();
     // The README's own example has Markdown links for addresses.
-    let link = written.strip_prefix('[').and_then(|text| text.split_once("](")?.1.strip_suffix(')'));
+    let link =
+        written.strip_prefix('[').and_then(|text| text.split_once("](")?.1.strip_suffix(')'));
     let url = words.text(link.unwrap_or(written)).trim_end_matches('/').to_owned();
     if link.is_some() {
         item.decide(words.listing, "a Markdown link: its address was taken");
     }
-    provider.kind = if url.starts_with("https://api.openai.com") { "openai" } else { "openai_compatible" };
+    provider.kind =
+        if url.starts_with("https://api.openai.com") { "openai" } else { "openai_compatible" };
     let path = url.split_once("://").map_or("", |(_, rest)| rest);
     if !words.refers(written) && !path.contains('/') {
-        item.decide(words.listing, "without a path it means `/v1` here; GPT_API calls `/chat/completions` there");
+        item.decide(
+            words.listing,
+            "without a path it means `/v1` here; GPT_API calls `/chat/completions` there",
+        );
     }
     provider.base_url = Some(url);
 }
@@ -174,8 +221,13 @@ fn edits(item: &Item, words: &Words, thinking: Option<&'static str>) -> Edits {
         }
     }
     let stop = item.get("stop").into_iter().flat_map(Item::items);
-    edits.stop = stop.filter_map(Item::taken).filter(|text| !text.is_empty()).map(|text| words.text(text)).collect();
-    edits.prefix = item.take("special_prefix").filter(|text| !text.is_empty()).map(|text| words.text(text));
+    edits.stop = stop
+        .filter_map(Item::taken)
+        .filter(|text| !text.is_empty())
+        .map(|text| words.text(text))
+        .collect();
+    edits.prefix =
+        item.take("special_prefix").filter(|text| !text.is_empty()).map(|text| words.text(text));
     if let Some(extra) = item.get("extra_body") {
         let given = match extra.text() {
             Some(text) => serde_json::from_str(text).ok(),
@@ -184,7 +236,10 @@ fn edits(item: &Item, words: &Words, thinking: Option<&'static str>) -> Edits {
         match given {
             Some(Json::Object(members)) => {
                 extra.take_all();
-                edits.extra_body = members.into_iter().map(|(name, value)| (words.text(&name), escape(value, words))).collect();
+                edits.extra_body = members
+                    .into_iter()
+                    .map(|(name, value)| (words.text(&name), escape(value, words)))
+                    .collect();
             }
             _ => extra.list(words.listing, "not a JSON object, so GPT_API does not send it either"),
         }
@@ -196,10 +251,15 @@ fn edits(item: &Item, words: &Words, thinking: Option<&'static str>) -> Edits {
 fn escape(value: Json, words: &Words) -> Json {
     match value {
         Json::String(text) => Json::String(words.text(&text)),
-        Json::Array(items) => Json::Array(items.into_iter().map(|item| escape(item, words)).collect()),
-        Json::Object(members) => {
-            Json::Object(members.into_iter().map(|(name, value)| (words.text(&name), escape(value, words))).collect())
+        Json::Array(items) => {
+            Json::Array(items.into_iter().map(|item| escape(item, words)).collect())
         }
+        Json::Object(members) => Json::Object(
+            members
+                .into_iter()
+                .map(|(name, value)| (words.text(&name), escape(value, words)))
+                .collect(),
+        ),
         other => other,
     }
 }
@@ -269,7 +329,8 @@ fn model(
     upstream: Option<&str>,
     words: &Words,
 ) -> Model {
-    let mut matched: Vec<&Client> = matched.iter().filter_map(|index| clients.get(*index)).collect();
+    let mut matched: Vec<&Client> =
+        matched.iter().filter_map(|index| clients.get(*index)).collect();
     matched.sort_by(|a, b| b.share.total_cmp(&a.share));
     let weights = weights(&matched.iter().map(|client| client.share).collect::<Vec<_>>());
     let target = |(client, weight): (&&Client, u32)| Target {
@@ -281,9 +342,21 @@ fn model(
     if let Some((first, others)) = matched.split_first() {
         model.edits = first.edits.clone();
         for other in others.iter().filter(|other| other.edits != first.edits) {
-            let why = format!("what it changes in requests and answers differs from `{}`, with which it shares names: both get what `{0}` says, because models have `request` and `response` here, and targets have not", first.own_name);
+            let why = format!(
+                "what it changes in requests and answers differs from `{}`, with which it shares names: both get what `{0}` says, because models have `request` and `response` here, and targets have not",
+                first.own_name
+            );
             words.listing.add(other.item.location, &other.item.path, why);
-            model.comments.push(format!("decide: `request` and `response` are those of `{}`; `{}` has others", first.name, other.name));
+            for name in other.edits.unlike(&first.edits) {
+                if let Some(item) = other.item.get(name) {
+                    let why = format!("not where it shares a name with `{}`", first.own_name);
+                    item.list(words.listing, why);
+                }
+            }
+            model.comments.push(format!(
+                "decide: `request` and `response` are those of `{}`; `{}` has others",
+                first.name, other.name
+            ));
         }
     }
     model
@@ -298,19 +371,26 @@ fn add_fallback(draft: &mut Draft, clients: &[Client], words: &Words) {
             let wish = words.text(item.taken()?);
             let meant = meant(draft, clients, &wish, words);
             if meant.is_none() {
-                item.list(words.listing, "neither a model that a client serves nor the name of a client");
+                item.list(
+                    words.listing,
+                    "neither a model that a client serves nor the name of a client",
+                );
             }
             Some((client, item, meant?))
         })
         .collect();
     // Before any of them adds a target.
-    let users: Vec<Vec<usize>> = wishes.iter().map(|(client, ..)| users(draft, &client.name)).collect();
+    let users: Vec<Vec<usize>> =
+        wishes.iter().map(|(client, ..)| users(draft, &client.name)).collect();
     for ((client, item, wish), users) in wishes.iter().zip(users) {
+        let alone = users.len() == 1;
         for user in users {
             match wish {
                 Wish::Model(name) => match fall_back(draft, user, name) {
                     Settled::Added => {}
                     Settled::Inlined => item.decide(words.listing, "runs in a circle, in which GPT_API never ends: the other's clients are a last resort here instead"),
+                    // Names that it serves besides have this fallback.
+                    Settled::Itself if !alone => {}
                     Settled::Itself => item.list(words.listing, "a model cannot fall back on itself"),
                     Settled::Unknown => item.list(words.listing, "no model can have this name"),
                 },

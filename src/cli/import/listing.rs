@@ -2,6 +2,7 @@
 //! variables are to be set.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::config::Location;
@@ -9,6 +10,8 @@ use crate::config::Location;
 /// Gathered while a file is translated; whoever translates shares it.
 #[derive(Debug, Default)]
 pub struct Listing {
+    /// Words of the file, which may be the names of variables there.
+    reserved: BTreeSet<String>,
     entries: RefCell<Vec<Entry>>,
     variables: RefCell<Vec<Variable>>,
 }
@@ -32,6 +35,13 @@ struct Variable {
 // === impl Listing ===
 
 impl Listing {
+    /// For a file of this text.
+    pub fn of(text: &str) -> Self {
+        let word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let words = text.split(|letter| !word(letter)).filter(|word| !word.is_empty());
+        Self { reserved: words.map(str::to_owned).collect(), ..Self::default() }
+    }
+
     /// Notes what has no equivalent, or only a partial one.
     pub fn add(&self, location: Location, path: &str, why: String) {
         self.note(Entry { location, path: path.to_owned(), why, decision: false });
@@ -53,11 +63,15 @@ impl Listing {
     /// A variable for this secret; one secret has one variable.
     pub fn variable(&self, wanted: &str, value: &str, location: Location) -> String {
         let mut variables = self.variables.borrow_mut();
-        if let Some(known) = variables.iter().find(|known| known.value == value && !value.is_empty()) {
+        if let Some(known) =
+            variables.iter().find(|known| known.value == value && !value.is_empty())
+        {
             return known.name.clone();
         }
         let wanted = variable_name(wanted);
-        let taken = |name: &str| variables.iter().any(|known| known.name == name);
+        let taken = |name: &str| {
+            self.reserved.contains(name) || variables.iter().any(|known| known.name == name)
+        };
         let mut name = wanted.clone();
         let mut number = 2;
         while taken(&name) {

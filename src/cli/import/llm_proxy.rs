@@ -50,13 +50,16 @@ fn listen(root: &Item, words: &Words) -> String {
     let server = root.get("server");
     let host = server.and_then(|server| server.get("host"));
     let port = server.and_then(|server| server.get("port"));
-    let port = port.and_then(Item::taken).map_or("${PORT:-18000}".to_owned(), |port| words.text(port));
+    let port =
+        port.and_then(Item::taken).map_or("${PORT:-18000}".to_owned(), |port| words.text(port));
     let written = host.and_then(Item::taken).map(|host| words.text(host));
     let host = match written.as_deref() {
         None => "0.0.0.0".to_owned(),
         Some("localhost") => "127.0.0.1".to_owned(),
         Some(address) if address.contains(':') && !address.contains("${") => format!("[{address}]"),
-        Some(address) if address.contains("${") || address.parse::<std::net::IpAddr>().is_ok() => address.to_owned(),
+        Some(address) if address.contains("${") || address.parse::<std::net::IpAddr>().is_ok() => {
+            address.to_owned()
+        }
         Some(_) => {
             if let Some(host) = host {
                 host.list(words.listing, "listeners have IP addresses here: `0.0.0.0` was taken");
@@ -108,8 +111,10 @@ fn read<'a>(item: &'a Item, words: &Words, names: &mut Names) -> Option<(Provide
         item.list(listing, "the provider is disabled, so it was left out");
         return None;
     }
-    let own_name = item.any(&["name", "id", "provider_key"]).and_then(Item::taken).unwrap_or_default();
-    let Some(base) = item.any(&["api_base", "base_url"]).filter(|base| base.text().is_some()) else {
+    let own_name =
+        item.any(&["name", "id", "provider_key"]).and_then(Item::taken).unwrap_or_default();
+    let Some(base) = item.any(&["api_base", "base_url"]).filter(|base| base.text().is_some())
+    else {
         item.list(listing, "a provider without `api_base` cannot be called");
         return None;
     };
@@ -121,7 +126,10 @@ fn read<'a>(item: &'a Item, words: &Words, names: &mut Names) -> Option<(Provide
     provider.kind = kind(item, &url, words)?;
     let path = url.split_once("://").map_or("/", |(_, rest)| rest);
     if !url.contains("${") && !path.contains('/') {
-        base.decide(listing, "without a path it means `/v1` here; LLM Proxy calls `/chat/completions` there");
+        base.decide(
+            listing,
+            "without a path it means `/v1` here; LLM Proxy calls `/chat/completions` there",
+        );
     }
     provider.base_url = Some(url);
     if let Some(key) = item.get("api_key").filter(|key| key.text() != Some("")) {
@@ -160,7 +168,8 @@ fn read<'a>(item: &'a Item, words: &Words, names: &mut Names) -> Option<(Provide
 /// What the provider is; `None` when it cannot be called and has been listed.
 fn kind(item: &Item, url: &str, words: &Words) -> Option<&'static str> {
     let written = item.any(&["type", "provider_type"]);
-    let own = if url.starts_with("https://api.openai.com") { "openai" } else { "openai_compatible" };
+    let own =
+        if url.starts_with("https://api.openai.com") { "openai" } else { "openai_compatible" };
     let (kind, name) = match written.and_then(Item::taken).unwrap_or("openai") {
         // Azure is called as anything else there: with a bearer token, below the address as it is.
         "openai" | "azure" | "openai_compatible" | "response_api" => return Some(own),
@@ -168,7 +177,9 @@ fn kind(item: &Item, url: &str, words: &Words) -> Option<&'static str> {
         "gemini" => ("gemini", "Gemini"),
         "gcp-vertex" => ("vertex", "Vertex AI"),
         _ => {
-            written.unwrap_or(item).list(words.listing, "not a type of LLM Proxy: called as OpenAI's dialect has it");
+            written
+                .unwrap_or(item)
+                .list(words.listing, "not a type of LLM Proxy: called as OpenAI's dialect has it");
             return Some(own);
         }
     };
@@ -187,7 +198,8 @@ fn add_models(draft: &mut Draft, served: &[Served], words: &Words) {
             names.push(name);
         }
     }
-    let (patterns, names): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| is_pattern(name));
+    let (patterns, names): (Vec<&str>, Vec<&str>) =
+        names.into_iter().partition(|name| is_pattern(name));
     for name in names {
         let answers = if may_be_name(name) {
             Answers::Name(words.text(name))
@@ -253,7 +265,9 @@ fn add_keys(draft: &mut Draft, root: &Item, words: &Words) {
     let list = root.any(&["master_keys", "credentials"]);
     for item in list.into_iter().flat_map(Item::items) {
         let own_name = item.any(&["name", "id"]).and_then(Item::taken).unwrap_or_default();
-        let Some(secret) = item.any(&["key", "credential_key"]).filter(|key| key.text() != Some("")) else {
+        let Some(secret) =
+            item.any(&["key", "credential_key"]).filter(|key| key.text() != Some(""))
+        else {
             item.list(listing, "a master key without `key`");
             continue;
         };
@@ -263,7 +277,9 @@ fn add_keys(draft: &mut Draft, root: &Item, words: &Words) {
             key.comment(format!("called `{}` there", own_name.escape_debug()));
         }
         key.text("name", &name);
-        let Some(secret) = words.secret(secret, &format!("master_key_{own_name}")) else { continue };
+        let Some(secret) = words.secret(secret, &format!("master_key_{own_name}")) else {
+            continue;
+        };
         key.text("key", &secret);
         if let Some(enabled) = item.any(&["is_enabled", "enabled"])
             && let Some(enabled) = switch(enabled, words).filter(|enabled| enabled != "true")
@@ -271,9 +287,11 @@ fn add_keys(draft: &mut Draft, root: &Item, words: &Words) {
             key.word("enabled", enabled);
         }
         if let Some(allowed) = item.get("allowed_models") {
-            let models: Vec<String> = allowed.items().iter().filter_map(Item::taken).map(|text| words.text(text)).collect();
+            let models: Vec<String> =
+                allowed.items().iter().filter_map(|item| glob(item, words)).collect();
+            let given = !allowed.items().is_empty();
             allowed.take_all();
-            if !models.is_empty() && !models.iter().any(|model| model == "*") {
+            if given && !models.iter().any(|model| model == "*") {
                 key.put("allowed_models", super::draft::row(&models));
             }
         }
@@ -285,13 +303,42 @@ fn add_keys(draft: &mut Draft, root: &Item, words: &Words) {
     if draft.keys.is_empty() {
         draft.anonymous = Some(OPEN.to_owned());
         let place = list.unwrap_or(root);
-        place.decide(listing, "no master keys: LLM Proxy lets everyone in, and the result says `anonymous: true`");
+        place.decide(
+            listing,
+            "no master keys: LLM Proxy lets everyone in, and the result says `anonymous: true`",
+        );
     }
+}
+
+/// An entry of `allowed_models` as a name with stars.
+fn glob(item: &Item, words: &Words) -> Option<String> {
+    let text = item.taken()?;
+    if !is_regex(text) {
+        return Some(words.text(text));
+    }
+    let glob = text
+        .trim_start_matches('^')
+        .trim_end_matches('$')
+        .replace(".*", "*")
+        .replace(".+", "*")
+        .replace("\\.", ".");
+    if glob.contains(['[', ']', '(', ')', '{', '}', '|', '^', '$', '\\', '+', '?']) {
+        item.list(
+            words.listing,
+            "a regular expression: models are allowed by name here, with `*` for any text",
+        );
+        return None;
+    }
+    Some(words.text(&glob))
 }
 
 fn rate_limit(item: &Item, key: &mut Map, words: &Words) {
     let mut limit = Map::default();
-    let number = |item: &Item| item.taken().filter(|text| text.parse::<u32>().is_ok() || words.refers(text)).map(|text| words.text(text));
+    let number = |item: &Item| {
+        item.taken()
+            .filter(|text| text.parse::<u32>().is_ok() || words.refers(text))
+            .map(|text| words.text(text))
+    };
     // The database has one number for the rate.
     let rate = if item.text().is_some() { Some(item) } else { item.get("requests_per_second") };
     let Some(rate) = rate.and_then(number) else {
@@ -304,6 +351,18 @@ fn rate_limit(item: &Item, key: &mut Map, words: &Words) {
             None
         }),
         None => (rate != "0").then(|| BURST.to_owned()),
+    };
+    // Here both are 0, or none is.
+    let (rate, burst) = match burst.as_deref() {
+        Some("0") if rate != "0" => {
+            item.list(words.listing, "a burst of 0 beside a rate: it was left out");
+            (rate, None)
+        }
+        Some(burst) if rate == "0" && burst != "0" => {
+            item.list(words.listing, "a rate of 0 blocks the key, whatever the burst");
+            (rate, None)
+        }
+        _ => (rate, burst),
     };
     let blocks = rate == "0" && burst.as_deref().unwrap_or("0") == "0";
     limit.put("requests_per_second", number_word(rate));

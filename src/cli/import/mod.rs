@@ -16,6 +16,7 @@ mod tests;
 mod words;
 mod yaml;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -94,17 +95,24 @@ pub fn import(arguments: &Arguments) -> ExitCode {
 
 /// Translates a text; `name` is what the file is called in the result.
 fn translate(from: From, text: &str, name: &str, with_secrets: bool) -> Result<Imported, String> {
-    let tree = outline(text).map_err(|mistakes| Problems::new(Some(Path::new(name)), mistakes).to_string())?;
+    let tree = outline(text)
+        .map_err(|mistakes| Problems::new(Some(Path::new(name)), mistakes).to_string())?;
     let root = Item::root(&tree);
-    let listing = Listing::default();
-    let words = Words { listing: &listing, with_secrets, os_environ: from == From::Litellm };
+    let listing = Listing::of(text);
+    let os_environ = from == From::Litellm;
+    let given = if os_environ && with_secrets { litellm::given(&root) } else { BTreeMap::new() };
+    let words = Words { listing: &listing, with_secrets, os_environ, given };
     let draft = match from {
         From::GptApi => gpt_api::translate(&root, &words),
         From::LlmProxy => llm_proxy::translate(&root, &words),
         From::Litellm => litellm::translate(&root, &words),
     };
     let Some(draft) = draft else {
-        return Err(format!("{name}: no configuration of {}: `{}` is missing", from.name(), from.section()));
+        return Err(format!(
+            "{name}: no configuration of {}: `{}` is missing",
+            from.name(),
+            from.section()
+        ));
     };
     root.list_rest(&listing, |path| from.unread(path));
     let yaml = draft.document(&head(from, name, &listing));
@@ -118,7 +126,7 @@ fn head(from: From, name: &str, listing: &Listing) -> String {
     let mut head = format!("From {base}, a configuration of {}.\n", from.name());
     let variables = listing.variables();
     if !variables.is_empty() {
-        head.push_str("Secrets that stood there, to be set in the environment or in a file `.env` beside this one:\n");
+        head.push_str("What stood there, and is to be set in the environment or in a file `.env` beside this one:\n");
         for variable in variables {
             head.push_str("  ");
             head.push_str(&variable);
@@ -128,7 +136,8 @@ fn head(from: From, name: &str, listing: &Listing) -> String {
     head
 }
 
-fn write(path: Option<&Path>, yaml: &str) -> Result<(), String> {
+/// Writes to a file that nobody else reads, or to standard output.
+pub fn write(path: Option<&Path>, yaml: &str) -> Result<(), String> {
     let Some(path) = path else {
         let mut out = std::io::stdout().lock();
         return out.write_all(yaml.as_bytes()).map_err(|error| error.to_string());

@@ -10,6 +10,10 @@ const HEAVIEST: f64 = 1_000.0;
 pub fn weights(shares: &[f64]) -> Vec<u32> {
     let shares: Vec<f64> =
         shares.iter().map(|share| if share.is_finite() { share.max(0.0) } else { 0.0 }).collect();
+    if shares.iter().all(|share| *share == 0.0) {
+        // Nobody goes before the others.
+        return vec![1; shares.len()];
+    }
     let heaviest = shares.iter().copied().fold(0.0, f64::max);
     let fits = heaviest <= HEAVIEST && shares.iter().all(|share| share.fract() == 0.0);
     let lightest = shares.iter().copied().filter(|share| *share > 0.0).fold(heaviest, f64::min);
@@ -20,8 +24,13 @@ pub fn weights(shares: &[f64]) -> Vec<u32> {
         () if heaviest <= 100.0 => 10.0,
         () => HEAVIEST / heaviest,
     };
-    let weight = |share: f64| if share > 0.0 { (share * factor).round().clamp(1.0, HEAVIEST) } else { 0.0 };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1,000")]
+    let weight =
+        |share: f64| if share > 0.0 { (share * factor).round().clamp(1.0, HEAVIEST) } else { 0.0 };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and 1,000"
+    )]
     shares.into_iter().map(|share| weight(share) as u32).collect()
 }
 
@@ -111,7 +120,8 @@ fn reaches(draft: &Draft, from: usize, to: usize) -> bool {
         if at == to {
             return true;
         }
-        let fallback = draft.models.get(at).map(|model| model.fallback.as_slice()).unwrap_or_default();
+        let fallback =
+            draft.models.get(at).map(|model| model.fallback.as_slice()).unwrap_or_default();
         for found in fallback.iter().filter_map(|name| draft.named(name)) {
             if !seen.contains(&found) {
                 seen.push(found);
@@ -135,13 +145,15 @@ mod tests {
         assert_eq!(weights(&[60.0, 600.0, 60_000.0]), [1, 10, 1000]);
         assert_eq!(weights(&[1.0, 1e9]), [1, 1000]);
         assert_eq!(weights(&[f64::NAN, -1.0, 1.0]), [0, 0, 1]);
+        assert_eq!(weights(&[0.0, 0.0]), [1, 1]);
         assert_eq!(weights(&[]), [0_u32; 0]);
     }
 
     #[test]
     fn names_are_plain_and_given_once() {
         let mut names = Names::default();
-        let given = ["a", "a", " b\n", "主渠道", "备用", "x\u{e9}y"].map(|name| names.give(name, "client"));
+        let given =
+            ["a", "a", " b\n", "主渠道", "备用", "x\u{e9}y"].map(|name| names.give(name, "client"));
         assert_eq!(given, ["a", "a-2", "b", "client", "client-2", "x-y"]);
     }
 
@@ -157,7 +169,11 @@ mod tests {
         assert_eq!(fall_back(&mut draft, 2, "a"), Settled::Inlined);
         assert_eq!(fall_back(&mut draft, 2, "c"), Settled::Itself);
         assert_eq!(fall_back(&mut draft, 2, "d"), Settled::Unknown);
-        let targets: Vec<_> = draft.models[2].targets.iter().map(|t| (t.provider.as_str(), t.model.as_deref(), t.weight)).collect();
+        let targets: Vec<_> = draft.models[2]
+            .targets
+            .iter()
+            .map(|t| (t.provider.as_str(), t.model.as_deref(), t.weight))
+            .collect();
         assert_eq!(targets, [("C", None, 3), ("A", Some("a"), 0)]);
         assert!(draft.models[2].fallback.is_empty());
     }

@@ -3,32 +3,63 @@ use std::collections::BTreeMap;
 use regex::Regex;
 
 use super::*;
-use crate::config::Node;
+use crate::config::{Content, Location, Node};
 use crate::server;
 
 const FIXTURES: &[(From, &str, &str)] = &[
-    (From::GptApi, "gpt_api_readme.yaml", include_str!("../../../tests/fixtures/import/gpt_api_readme.yaml")),
+    (
+        From::GptApi,
+        "gpt_api_readme.yaml",
+        include_str!("../../../tests/fixtures/import/gpt_api_readme.yaml"),
+    ),
     (From::GptApi, "gpt_api.yaml", include_str!("../../../tests/fixtures/import/gpt_api.yaml")),
-    (From::LlmProxy, "llm_proxy_readme.yaml", include_str!("../../../tests/fixtures/import/llm_proxy_readme.yaml")),
-    (From::LlmProxy, "llm_proxy.yaml", include_str!("../../../tests/fixtures/import/llm_proxy.yaml")),
-    (From::LlmProxy, "llm_proxy_open.yaml", include_str!("../../../tests/fixtures/import/llm_proxy_open.yaml")),
+    (
+        From::LlmProxy,
+        "llm_proxy_readme.yaml",
+        include_str!("../../../tests/fixtures/import/llm_proxy_readme.yaml"),
+    ),
+    (
+        From::LlmProxy,
+        "llm_proxy.yaml",
+        include_str!("../../../tests/fixtures/import/llm_proxy.yaml"),
+    ),
+    (
+        From::LlmProxy,
+        "llm_proxy_open.yaml",
+        include_str!("../../../tests/fixtures/import/llm_proxy_open.yaml"),
+    ),
     (From::Litellm, "litellm.yaml", include_str!("../../../tests/fixtures/import/litellm.yaml")),
-    (From::Litellm, "litellm_enforced.yaml", include_str!("../../../tests/fixtures/import/litellm_enforced.yaml")),
+    (
+        From::Litellm,
+        "litellm_enforced.yaml",
+        include_str!("../../../tests/fixtures/import/litellm_enforced.yaml"),
+    ),
 ];
 
-fn imported(from: From, text: &str) -> (String, String) {
-    let imported = translate(from, text, "f.yaml", false).unwrap();
+fn imported(from: From, text: &str, with_secrets: bool) -> (String, String) {
+    let imported = translate(from, text, "f.yaml", with_secrets).unwrap();
     let told = imported.listing.told("f.yaml");
     (imported.yaml, told)
 }
 
-/// Where leaves stand: line and column, from 1.
-fn leaves(node: &Node, found: &mut Vec<(usize, usize, String)>) {
-    use crate::config::Content;
+/// Every leaf: where it stands, its path, and its text.
+fn leaves(node: &Node, path: &str, found: &mut Vec<(Location, String, String)>) {
     match &node.content {
-        Content::Scalar(scalar) => found.push((node.location.line, node.location.column, scalar.text.clone())),
-        Content::List(items) => items.iter().for_each(|item| leaves(item, found)),
-        Content::Map(entries) => entries.iter().for_each(|entry| leaves(&entry.value, found)),
+        Content::Scalar(scalar) => {
+            found.push((node.location, path.to_owned(), scalar.text.clone()))
+        }
+        Content::List(items) => {
+            for (index, item) in items.iter().enumerate() {
+                leaves(item, &format!("{path}[{index}]"), found);
+            }
+        }
+        Content::Map(entries) => {
+            for entry in entries {
+                let name = &entry.name.text;
+                let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                leaves(&entry.value, &below, found);
+            }
+        }
         Content::Unknown => {}
     }
 }
@@ -50,35 +81,40 @@ fn changed(text: &str, line: usize, column: usize, value: &str) -> Option<String
     Some(lines.join("\n"))
 }
 
-/// What a file says makes a difference, wherever it stands: to the result, or to what is listed.
+/// What a file says makes a difference, wherever it stands: to the result, or to what is listed. Or
+/// it is listed, itself or with all that it is a part of.
 #[test]
 fn nothing_is_dropped_in_silence() {
+    let listed = Regex::new(r"(?m)^f\.yaml:\d+: ([^ ]+): (.*)$").unwrap();
     for (from, name, text) in FIXTURES {
-        let before = imported(*from, text);
+        // A secret that is another one shows only where secrets are written out.
+        let before = imported(*from, text, true);
+        // What is decided, or listed in part, is translated.
+        let whole = listed
+            .captures_iter(&before.1)
+            .filter(|found| !found[2].starts_with("decide: ") && !found[2].contains("differ"));
+        let whole: Vec<String> = whole.map(|found| found[1].to_owned()).collect();
         let mut found = Vec::new();
-        leaves(&outline(text).unwrap(), &mut found);
-        assert!(found.len() > 4, "{name}");
-        for (line, column, value) in found {
-            let Some(other) = changed(text, line, column, &value) else { panic!("{name}:{line}:{column} {value}") };
-            assert_ne!(other, *text, "{name}:{line}");
-            let listed = before.1.lines().any(|said| said.starts_with(&format!("f.yaml:{line}:")));
-            let after = translate(*from, &other, "f.yaml", false);
-            let differs = after.is_err() || after.is_ok_and(|after| (after.yaml.clone(), after.listing.told("f.yaml")) != before);
-            let inside = inside_listed(&before.1, text, line);
-            assert!(differs || listed || inside, "{name}:{line}:{column}: `{value}` is neither translated nor listed");
+        leaves(&outline(text).unwrap(), "", &mut found);
+        assert!(found.len() >= 4, "{name}");
+        for (place, path, value) in found {
+            let Some(other) = changed(text, place.line, place.column, &value) else {
+                panic!("{name}:{place} {value}")
+            };
+            assert_ne!(other, *text, "{name}:{place}");
+            let after = translate(*from, &other, "f.yaml", true);
+            let differs = after.is_err()
+                || after.is_ok_and(|after| {
+                    (after.yaml.clone(), after.listing.told("f.yaml")) != before
+                });
+            let part = |whole: &String| {
+                path.strip_prefix(whole.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            let listed = whole.iter().any(part);
+            assert!(differs || listed, "{name}:{place}: `{path}` is neither translated nor listed");
         }
     }
-}
-
-/// Whether a line belongs to a block whose first line is listed.
-fn inside_listed(told: &str, text: &str, line: usize) -> bool {
-    let place = Regex::new(r"(?m)^f\.yaml:(\d+):").unwrap();
-    let lines: Vec<&str> = text.lines().collect();
-    let indent = |line: usize| lines[line - 1].find(|c| c != ' ' && c != '-').unwrap_or(0);
-    place.captures_iter(told).any(|found| {
-        let first: usize = found[1].parse().unwrap();
-        first < line && (first + 1..=line).all(|line| lines[line - 1].trim().is_empty() || indent(line) > indent(first) || indent(line) == indent(first) && !lines[line - 1].trim_start().starts_with('-') && lines[first - 1].trim_start().starts_with('-'))
-    })
 }
 
 /// What stands in for the variables of a result.
@@ -96,9 +132,11 @@ fn stand_ins(yaml: &str) -> BTreeMap<String, String> {
 #[test]
 fn every_result_passes_the_check() {
     for (from, name, text) in FIXTURES {
-        let (yaml, _) = imported(*from, text);
-        let source = Source { text: yaml.clone(), environment: stand_ins(&yaml), ..Source::default() };
-        let config = load(&source).unwrap_or_else(|mistakes| panic!("{name}: {mistakes:#?}\n{yaml}")).0;
+        let (yaml, _) = imported(*from, text, false);
+        let source =
+            Source { text: yaml.clone(), environment: stand_ins(&yaml), ..Source::default() };
+        let config =
+            load(&source).unwrap_or_else(|mistakes| panic!("{name}: {mistakes:#?}\n{yaml}")).0;
         assert!(!config.models.is_empty(), "{name}");
         server::check(config).unwrap_or_else(|error| panic!("{name}: {error}\n{yaml}"));
     }
@@ -107,14 +145,18 @@ fn every_result_passes_the_check() {
 #[test]
 fn no_secret_is_told() {
     for (from, name, text) in FIXTURES {
-        let (yaml, told) = imported(*from, text);
+        let (yaml, told) = imported(*from, text, false);
         for output in [&yaml, &told] {
             assert!(!output.contains("fake-"), "{name}:\n{output}");
         }
-        if text.contains("fake-openai-key") {
-            let with = translate(*from, text, name, true).unwrap();
-            assert!(with.yaml.contains("fake-openai-key") || !yaml.contains("OPENAI"), "{name}");
-            assert!(!with.listing.told(name).contains("fake-"), "{name}");
-        }
+        let with = translate(*from, text, name, true).unwrap();
+        assert!(!with.listing.told(name).contains("fake-"), "{name}");
+        assert!(
+            with.listing.variables().iter().all(|name| text.contains(&format!("{name}:"))),
+            "{name}"
+        );
     }
+    let (from, name, text) = FIXTURES[1];
+    let with = translate(from, text, name, true).unwrap();
+    assert!(with.yaml.contains("api_keys: [fake-deepseek-key-0001]"), "{}", with.yaml);
 }

@@ -1,6 +1,8 @@
 //! Texts of another program as texts of a `forebay.yaml`: references to the environment stay
 //! references, and secrets become some.
 
+use std::collections::BTreeMap;
+
 use super::listing::Listing;
 use super::source::Item;
 
@@ -11,6 +13,8 @@ pub struct Words<'a> {
     pub with_secrets: bool,
     /// Whether a text that is `os.environ/NAME` stands for a variable.
     pub os_environ: bool,
+    /// Values that the file itself gives variables, where they are to be written out.
+    pub given: BTreeMap<String, String>,
 }
 
 // === impl Words ===
@@ -22,9 +26,17 @@ impl Words<'_> {
             && let Some(name) = text.strip_prefix("os.environ/")
             && is_name(name)
         {
-            return format!("${{{name}}}");
+            return self.variable(name);
         }
         references(text)
+    }
+
+    /// A reference to a variable.
+    pub fn variable(&self, name: &str) -> String {
+        match self.given.get(name) {
+            Some(value) => format!("${{{name}:-{value}}}"),
+            None => format!("${{{name}}}"),
+        }
     }
 
     /// Whether the text depends on the environment.
@@ -37,7 +49,10 @@ impl Words<'_> {
     pub fn secret(&self, item: &Item, wanted: &str) -> Option<String> {
         let text = item.taken()?;
         let words = self.text(text);
-        if self.with_secrets || has_reference(&words) {
+        // What people write where a key is asked for and none is needed.
+        let none = ["none", "null", "empty", "dummy", "anything", "not-needed", "no-key"];
+        let none = none.contains(&text.to_ascii_lowercase().as_str());
+        if none || self.with_secrets || has_reference(&words) {
             return Some(words);
         }
         Some(format!("${{{}}}", self.listing.variable(wanted, text, item.location)))

@@ -156,7 +156,8 @@ fn json(value: &Json) -> String {
         }
         Json::Object(members) if members.is_empty() => "{}".to_owned(),
         Json::Object(members) => {
-            let member = |(name, value): (&String, &Json)| format!("{}: {}", quoted(name), json(value));
+            let member =
+                |(name, value): (&String, &Json)| format!("{}: {}", quoted(name), json(value));
             let members: Vec<String> = members.iter().map(member).collect();
             format!("{{ {} }}", members.join(", "))
         }
@@ -175,9 +176,18 @@ fn scalar(text: &str) -> String {
     if first && text.chars().all(plain) && !other { text.to_owned() } else { quoted(text) }
 }
 
-/// JSON's quotes are YAML's double quotes.
+/// JSON's quotes are YAML's double quotes, in which YAML escapes a few letters more.
 fn quoted(text: &str) -> String {
-    Json::String(text.to_owned()).to_string()
+    let mut quoted = String::new();
+    for letter in Json::String(text.to_owned()).to_string().chars() {
+        match letter {
+            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(letter));
+            }
+            letter => quoted.push(letter),
+        }
+    }
+    quoted
 }
 
 #[cfg(test)]
@@ -186,7 +196,22 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_as_it_was_meant() {
-        let texts = ["plain", "a b", "${A:-b}", "true", "5", "", "- x", "a: b", "# no", "\"", "é\n\t\u{7f}", "{", "off", "a#b"];
+        let texts = [
+            "plain",
+            "a b",
+            "${A:-b}",
+            "true",
+            "5",
+            "",
+            "- x",
+            "a: b",
+            "# no",
+            "\"",
+            "é\n\t\u{7f}",
+            "{",
+            "off",
+            "a#b",
+        ];
         let mut map = Map::default();
         map.comment("first\nand second line");
         map.put("row", Yaml::Row(texts.map(|text| Yaml::Text(text.to_owned())).into()));

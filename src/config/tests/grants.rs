@@ -1,6 +1,5 @@
 //! Who may use how much, and where that is kept: keys, limits, quotas, prices, stores.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::*;
@@ -190,7 +189,7 @@ fn prices_may_stand_in_a_file_of_their_own() {
     assert_eq!(config.prices.first().map(|price| price.output), Some(2_000_000));
     config.anchor(directory.path());
     assert_eq!(config.files(), [directory.path().join("own.yaml")]);
-    assert_eq!(config.prices_file, Some(PathBuf::from(directory.path().join("own.yaml"))));
+    assert_eq!(config.prices_file, Some(directory.path().join("own.yaml")));
 
     let refused = |text: &str| {
         let problems = prices(text).unwrap_err();

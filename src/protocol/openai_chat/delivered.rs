@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn tools_thoughts_and_every_dialect_are_read() {
         for event in [
-            r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{\"a\""}}]}}]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{\"ab\""}}]}}]}"#,
             r#"{"choices":[{"delta":{"reasoning_content":"abcde"}}]}"#,
             r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"abcde"}}"#,
             r#"{"type":"content_block_delta","delta":{"thinking":"abcde"}}"#,

@@ -166,11 +166,7 @@ impl Counts {
     }
 
     /// Learns where these counters stand, with when they expire.
-    async fn learn(
-        &self,
-        store: &Store,
-        counters: &[(String, i64)],
-    ) -> Result<(), StoreError> {
+    async fn learn(&self, store: &Store, counters: &[(String, i64)]) -> Result<(), StoreError> {
         for some in counters.chunks(AT_ONCE) {
             let names: Vec<String> = some.iter().map(|(name, _)| name.clone()).collect();
             let totals = timeout(EXCHANGE, store.totals(&self.node, &names)).await;

@@ -23,8 +23,8 @@ use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use self::counts::{Counts, FLUSH};
-pub use self::desk::{Desk, Order};
 use self::desk::Orders;
+pub use self::desk::{Desk, Order};
 use self::leases::Leases;
 use super::succession::give_way;
 use super::tireless::tireless;
@@ -85,7 +85,11 @@ pub struct Given {
 impl BackgroundService for Keeper {
     /// Ready when keys, users and counts are known, and after ten seconds in any case. It goes on to
     /// the end of the process: what is under way is still to be counted.
-    async fn start_with_ready_notifier(&self, _shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
+    async fn start_with_ready_notifier(
+        &self,
+        _shutdown: ShutdownWatch,
+        ready: ServiceReadyNotifier,
+    ) {
         let known = watch::Sender::new(false);
         let mut told = known.subscribe();
         let begin = async {

@@ -23,11 +23,13 @@ const LOAD: Duration = Duration::from_mins(2);
 pub async fn follow(registry: &Registry, store: &Store, configured: &(dyn Fn() + Sync)) {
     let mut told = false;
     let mut noted = false;
+    // Others put changes of keys into force too, and know nothing of providers.
+    let mut seen = registry.directory.load().revision();
     let mut watch = store.watch().await;
     loop {
         let done = async {
             note_keys(registry, store, &mut noted).await?;
-            look(registry, store, configured).await
+            look(registry, store, configured, &mut seen).await
         };
         match done.await {
             Ok(()) => {
@@ -69,14 +71,17 @@ async fn look(
     registry: &Registry,
     store: &Store,
     configured: &(dyn Fn() + Sync),
+    seen: &mut i64,
 ) -> Result<(), StoreError> {
     let revision = registry.directory.load().revision();
-    let changed = timeout(LOOK, store.changed_since(revision)).await;
+    let changed = timeout(LOOK, store.changed_since(revision.min(*seen))).await;
     let changed = changed.unwrap_or_else(|_| Err(late()))?;
-    if changed.revision < revision {
+    if changed.revision < *seen {
         error!("the store is an earlier one: all keys and users are read again");
         configured();
-        return load(registry, store).await;
+        load(registry, store).await?;
+        *seen = changed.revision;
+        return Ok(());
     }
     let of_configuration = |kind: Kind| matches!(kind, Kind::Providers | Kind::Models);
     if changed.records.iter().any(|(kind, ..)| of_configuration(*kind)) {
@@ -85,6 +90,7 @@ async fn look(
     if changed.revision > revision {
         registry.apply(&changed);
     }
+    *seen = changed.revision;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! PostgreSQL and Redis: a database of one's own in the server that runs, a Redis server of one's own.
 
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
@@ -71,14 +72,21 @@ impl Drop for Database {
 
 impl Redis {
     pub async fn start() -> Self {
-        let mut redis =
-            Self { port: Port::take(), child: None, dir: TempDir::with_prefix("forebay-redis-").unwrap() };
+        let mut redis = Self {
+            port: Port::take(),
+            child: None,
+            dir: TempDir::with_prefix("forebay-redis-").unwrap(),
+        };
         redis.revive().await;
         redis
     }
 
     pub fn url(&self) -> String {
         format!("redis://{}", self.port.address())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.port.address().parse().unwrap()
     }
 
     /// Starts it, empty, where it was.

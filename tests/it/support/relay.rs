@@ -20,8 +20,12 @@ impl Relay {
     pub async fn to(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut relay =
-            Self { address, target: target.to_owned(), blocked: watch::Sender::new(false), wire: None };
+        let mut relay = Self {
+            address,
+            target: target.to_owned(),
+            blocked: watch::Sender::new(false),
+            wire: None,
+        };
         relay.serve(listener);
         relay
     }

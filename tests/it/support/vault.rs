@@ -65,14 +65,11 @@ impl Vault {
 
     /// Requests, tokens and nanodollars in the rows of usage.
     pub async fn used(&self) -> (u64, u64, u64) {
-        let query = UsageQuery { group_by: vec![Group::Key], ..UsageQuery::default() };
+        let group_by = vec![Group::Key];
+        let query = UsageQuery { to: i64::MAX, limit: 10_000, group_by, ..UsageQuery::default() };
         let rows = self.store.usage(&query).await.unwrap();
         rows.iter().fold((0, 0, 0), |(requests, tokens, cost), row| {
-            (
-                requests + row.requests,
-                tokens + row.prompt + row.completion,
-                cost + row.cost_nanos,
-            )
+            (requests + row.requests, tokens + row.prompt + row.completion, cost + row.cost_nanos)
         })
     }
 

@@ -10,11 +10,34 @@ use super::vendor::{self, Vendor};
 
 /// Members of a request that stand in for what a client leaves out.
 const DEFAULTS: &[&str] = &[
-    "temperature", "top_p", "top_k", "min_p", "n", "seed", "max_tokens", "max_completion_tokens",
-    "stop", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs",
-    "top_logprobs", "user", "response_format", "reasoning_effort", "verbosity", "tool_choice",
-    "parallel_tool_calls", "thinking", "modalities", "service_tier", "store", "dimensions",
-    "encoding_format", "input_type",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "n",
+    "seed",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "user",
+    "response_format",
+    "reasoning_effort",
+    "verbosity",
+    "tool_choice",
+    "parallel_tool_calls",
+    "thinking",
+    "modalities",
+    "service_tier",
+    "store",
+    "dimensions",
+    "encoding_format",
+    "input_type",
 ];
 
 /// A model in one place.
@@ -77,12 +100,16 @@ pub fn read<'a>(
     let (vendor, upstream) = match vendor::resolve(model.text().unwrap_or_default(), custom) {
         Ok(found) => found,
         Err(word) => {
-            item.list(listing, format!("this version cannot call `{word}`: the deployment was left out"));
+            item.list(
+                listing,
+                format!("this version cannot call `{word}`: the deployment was left out"),
+            );
             return None;
         }
     };
     let credential = params.get("litellm_credential_name").and_then(Item::taken).and_then(|name| {
-        let named = |known: &&&Item| known.get("credential_name").and_then(Item::text) == Some(name);
+        let named =
+            |known: &&&Item| known.get("credential_name").and_then(Item::text) == Some(name);
         let found = credentials.iter().find(named)?;
         found.take("credential_name");
         found.get("credential_values")
@@ -157,7 +184,8 @@ impl<'a> Called<'a> {
                 version.list(self.words.listing, "only Azure has versions in its addresses");
             }
         } else if provider.kind == "azure" {
-            self.params.decide(self.words.listing, "without `api_version` the version is `v1` here");
+            self.params
+                .decide(self.words.listing, "without `api_version` the version is `v1` here");
         }
         self.key(&mut provider);
         self.headers(&mut provider);
@@ -165,7 +193,10 @@ impl<'a> Called<'a> {
             match verify.taken() {
                 Some("false" | "False") => provider.verify = Some("false".to_owned()),
                 Some("true" | "True") => {}
-                _ => verify.list(self.words.listing, "name the authorities in `tls.ca_file` of the provider"),
+                _ => verify.list(
+                    self.words.listing,
+                    "name the authorities in `tls.ca_file` of the provider",
+                ),
             }
         }
         let timeout = self.params.get("timeout").and_then(|item| seconds(item, self.words));
@@ -181,7 +212,8 @@ impl<'a> Called<'a> {
             provider.base_url = (!known).then(|| default.to_owned());
             return;
         };
-        let mut url = self.words.text(base.taken().unwrap_or_default()).trim_end_matches('/').to_owned();
+        let mut url =
+            self.words.text(base.taken().unwrap_or_default()).trim_end_matches('/').to_owned();
         if provider.kind == "openai" && !url.starts_with("https://api.openai.com") {
             provider.kind = "openai_compatible";
         }
@@ -190,7 +222,10 @@ impl<'a> Called<'a> {
         }
         let path = url.split_once("://").map_or("/", |(_, rest)| rest);
         if provider.kind == "openai_compatible" && !url.contains("${") && !path.contains('/') {
-            base.decide(self.words.listing, "without a path it means `/v1` here; LiteLLM calls `/chat/completions` there");
+            base.decide(
+                self.words.listing,
+                "without a path it means `/v1` here; LiteLLM calls `/chat/completions` there",
+            );
         }
         provider.base_url = Some(url);
     }
@@ -198,25 +233,34 @@ impl<'a> Called<'a> {
     fn key(&self, provider: &mut Provider) {
         let word = self.vendor.word;
         match self.get(&["api_key"]).filter(|key| key.text() != Some("")) {
-            Some(key) => provider.api_keys.extend(self.words.secret(key, &format!("{word}_api_key"))),
+            Some(key) => {
+                provider.api_keys.extend(self.words.secret(key, &format!("litellm_{word}_api_key")))
+            }
             None if self.vendor.key.is_empty() => {}
-            None => provider.api_keys.push(format!("${{{}}}", self.vendor.key)),
+            None => provider.api_keys.push(self.words.variable(self.vendor.key)),
         }
     }
 
     fn headers(&self, provider: &mut Provider) {
         if let Some(organization) = self.get(&["organization"]) {
             match organization.taken() {
-                Some(text) => provider.headers.push(("OpenAI-Organization".to_owned(), self.words.text(text))),
-                None => organization.list(self.words.listing, "a provider has one organization: write one provider for each"),
+                Some(text) => {
+                    provider.headers.push(("OpenAI-Organization".to_owned(), self.words.text(text)))
+                }
+                None => organization.list(
+                    self.words.listing,
+                    "a provider has one organization: write one provider for each",
+                ),
             }
         }
         let given = ["extra_headers", "headers"].iter().filter_map(|name| self.params.get(name));
         for (name, value) in given.flat_map(Item::entries) {
             let lower = name.to_ascii_lowercase();
-            let secret = ["key", "token", "secret", "auth", "cookie"].iter().any(|word| lower.contains(word));
+            let secret = ["key", "token", "secret", "auth", "cookie"]
+                .iter()
+                .any(|word| lower.contains(word));
             let words = if secret {
-                self.words.secret(value, &format!("{}_{name}", self.vendor.word))
+                self.words.secret(value, &format!("litellm_{}_{name}", self.vendor.word))
             } else {
                 value.taken().map(|text| self.words.text(text))
             };
@@ -243,7 +287,11 @@ pub fn seconds(item: &Item, words: &Words) -> Option<String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds >= 0.001 && seconds < 1e7 => {
             let millis = std::time::Duration::from_secs_f64(seconds).as_millis();
-            Some(if millis % 1000 == 0 { format!("{}s", millis / 1000) } else { format!("{millis}ms") })
+            Some(if millis % 1000 == 0 {
+                format!("{}s", millis / 1000)
+            } else {
+                format!("{millis}ms")
+            })
         }
         _ => {
             item.list(words.listing, "not a number of seconds");
@@ -265,7 +313,8 @@ fn defaults(params: &Item, words: &Words) -> Edits {
             _ => extra.list(words.listing, "not a map"),
         }
     }
-    let members = members.into_iter().map(|(name, value)| (words.text(&name), escaped(value, words)));
+    let members =
+        members.into_iter().map(|(name, value)| (words.text(&name), escaped(value, words)));
     Edits { extra_body: members.collect(), ..Edits::default() }
 }
 
@@ -273,9 +322,12 @@ fn escaped(value: serde_json::Value, words: &Words) -> serde_json::Value {
     use serde_json::Value;
     match value {
         Value::String(text) => Value::String(words.text(&text)),
-        Value::Array(items) => Value::Array(items.into_iter().map(|item| escaped(item, words)).collect()),
+        Value::Array(items) => {
+            Value::Array(items.into_iter().map(|item| escaped(item, words)).collect())
+        }
         Value::Object(members) => {
-            let member = |(name, value): (String, Value)| (words.text(&name), escaped(value, words));
+            let member =
+                |(name, value): (String, Value)| (words.text(&name), escaped(value, words));
             Value::Object(members.into_iter().map(member).collect())
         }
         other => other,
@@ -308,7 +360,11 @@ fn per_million(text: &str) -> Option<String> {
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let all: String = whole.chars().chain(fraction.chars()).collect();
-    if all.is_empty() || all.len() > 30 || !all.bytes().all(|byte| byte.is_ascii_digit()) || exponent.abs() > 40 {
+    if all.is_empty()
+        || all.len() > 30
+        || !all.bytes().all(|byte| byte.is_ascii_digit())
+        || exponent.abs() > 40
+    {
         return None;
     }
     // Where the point stands in `all`, a million later.

@@ -7,8 +7,13 @@ use super::super::words::Words;
 use super::deployment::{Deployment, number};
 use super::settings::Settings;
 
-/// A model for each group; groups with a `*` behind the others, the longest first.
-pub fn add_models(draft: &mut Draft, deployments: &[Deployment], settings: &Settings, words: &Words) {
+/// A model for each group; groups with a `*` behind the others.
+pub fn add_models(
+    draft: &mut Draft,
+    deployments: &[Deployment],
+    settings: &Settings,
+    words: &Words,
+) {
     let mut groups: Vec<(&str, Vec<&Deployment>)> = Vec::new();
     for deployment in deployments {
         match groups.iter_mut().find(|(name, _)| *name == deployment.group) {
@@ -16,7 +21,6 @@ pub fn add_models(draft: &mut Draft, deployments: &[Deployment], settings: &Sett
             None => groups.push((&deployment.group, vec![deployment])),
         }
     }
-    groups.sort_by_key(|(name, _)| (name.contains('*'), if name.contains('*') { 1_000 - name.len().min(999) } else { 0 }));
     for (name, members) in groups {
         if name.contains('*') {
             add_wildcard(draft, name, &members, words);
@@ -24,9 +28,22 @@ pub fn add_models(draft: &mut Draft, deployments: &[Deployment], settings: &Sett
             add_group(draft, name, members, settings, words);
         }
     }
+    // The longest prefix first; a prefix that is taken off has made some shorter.
+    draft.models.sort_by_key(|model| match &model.answers {
+        Answers::Match("prefix", texts) => {
+            (1, std::cmp::Reverse(texts.first().map_or(0, String::len)))
+        }
+        _ => (0, std::cmp::Reverse(0)),
+    });
 }
 
-fn add_group(draft: &mut Draft, name: &str, members: Vec<&Deployment>, settings: &Settings, words: &Words) {
+fn add_group(
+    draft: &mut Draft,
+    name: &str,
+    members: Vec<&Deployment>,
+    settings: &Settings,
+    words: &Words,
+) {
     let answers = if may_be_name(name) {
         Answers::Name(words.text(name))
     } else {
@@ -50,20 +67,24 @@ fn targets(draft: &Draft, mut members: Vec<&Deployment>, words: &Words) -> Vec<T
         .map(|(share, member)| if member.order == first { share } else { 0.0 })
         .collect();
     let target = |(member, weight): (&&Deployment, u32)| Target {
-        provider: draft.providers.get(member.provider).map(|provider| provider.name.clone()).unwrap_or_default(),
+        provider: draft
+            .providers
+            .get(member.provider)
+            .map(|provider| provider.name.clone())
+            .unwrap_or_default(),
         model: Some(words.text(&member.upstream)),
         weight,
     };
     let mut targets: Vec<Target> = Vec::new();
     for target in members.iter().zip(weights(&shares)).map(target) {
         // Two deployments that are alike in all else are one with the weight of both.
-        match targets.iter_mut().find(|known| known.provider == target.provider && known.model == target.model) {
+        match targets
+            .iter_mut()
+            .find(|known| known.provider == target.provider && known.model == target.model)
+        {
             Some(known) => known.weight = (known.weight + target.weight).min(1_000),
             None => targets.push(target),
         }
-    }
-    if let [only] = targets.as_mut_slice() {
-        only.weight = 1;
     }
     targets
 }
@@ -113,7 +134,20 @@ fn edits(model: &mut Model, members: &[&Deployment], words: &Words) {
     for other in others.iter().filter(|other| other.edits != first.edits) {
         let why = "its defaults for requests differ from those of the first deployment of this model, which hold for all here: models have `request`, and targets have not";
         words.listing.add(other.item.location, &other.item.path, why.to_owned());
-        model.comments.push("decide: `request` is that of the first deployment; others differed".to_owned());
+        let params = other.item.get("litellm_params");
+        let of = |name: &str| {
+            params?.get(name).or_else(|| params?.get("extra_body")?.get(name))
+        };
+        for (name, value) in &other.edits.extra_body {
+            if first.edits.extra_body.get(name) != Some(value)
+                && let Some(item) = of(name)
+            {
+                item.list(words.listing, "that of the model's first deployment is sent instead");
+            }
+        }
+        model
+            .comments
+            .push("decide: `request` is that of the first deployment; others differed".to_owned());
     }
 }
 
@@ -129,7 +163,10 @@ fn add_wildcard(draft: &mut Draft, name: &str, members: &[&Deployment], words: &
     let mut stripped: Option<String> = None;
     for member in members {
         let Some(upstream) = member.upstream.strip_suffix('*') else {
-            member.item.list(listing, "one model for many names: write a `match` and a target with this `model` by hand");
+            member.item.list(
+                listing,
+                "one model for many names: write a `match` and a target with this `model` by hand",
+            );
             continue;
         };
         if upstream == asked {

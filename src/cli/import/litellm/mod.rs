@@ -5,6 +5,8 @@ mod groups;
 mod settings;
 mod vendor;
 
+use std::collections::BTreeMap;
+
 use self::deployment::Providers;
 use super::draft::Draft;
 use super::settle::Names;
@@ -18,8 +20,10 @@ const OPEN: &str = "decide: without a master key LiteLLM lets everyone in, as th
 /// `None` when the file is no such configuration.
 pub fn translate(root: &Item, words: &Words) -> Option<Draft> {
     let list = root.get("model_list")?;
-    let mut draft = Draft { listen: "0.0.0.0:4000".to_owned(), any_origin: true, ..Draft::default() };
-    let credentials: Vec<&Item> = root.get("credential_list").into_iter().flat_map(Item::items).collect();
+    let mut draft =
+        Draft { listen: "0.0.0.0:4000".to_owned(), any_origin: true, ..Draft::default() };
+    let credentials: Vec<&Item> =
+        root.get("credential_list").into_iter().flat_map(Item::items).collect();
     let mut providers = Providers::default();
     let deployments: Vec<_> = list
         .items()
@@ -40,6 +44,11 @@ pub fn translate(root: &Item, words: &Words) -> Option<Draft> {
     Some(draft)
 }
 
+/// Variables the file itself gives values.
+pub fn given(root: &Item) -> BTreeMap<String, String> {
+    settings::given(root)
+}
+
 /// Why nobody asked for what stands at `path`.
 pub fn unread(path: &str) -> Option<&'static str> {
     settings::unread(path)
@@ -52,7 +61,8 @@ fn name_providers(providers: &mut Providers) {
         let url = provider.base_url.as_deref().unwrap_or_default();
         let host = url.split_once("://").map_or("", |(_, rest)| rest);
         let host = host.split(['/', ':']).next().unwrap_or_default();
-        let label = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
+        let label =
+            |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c));
         let wanted = match host {
             "" => provider.kind,
             host if label(host) => host.trim_start_matches("api."),

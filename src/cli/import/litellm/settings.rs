@@ -1,5 +1,7 @@
 //! `router_settings`, `litellm_settings`, `general_settings` and `environment_variables`.
 
+use std::collections::BTreeMap;
+
 use super::super::draft::{Draft, Ejection};
 use super::super::settle::{Settled, fall_back, may_be_name};
 use super::super::source::Item;
@@ -26,7 +28,8 @@ impl<'a> Settings<'a> {
 
     /// A setting that both sections may have. The router's counts; the other is then listed.
     fn get(&self, name: &str, words: &Words) -> Option<&'a Item> {
-        let (router, litellm) = (self.router.and_then(|s| s.get(name)), self.litellm.and_then(|s| s.get(name)));
+        let (router, litellm) =
+            (self.router.and_then(|s| s.get(name)), self.litellm.and_then(|s| s.get(name)));
         if let (Some(_), Some(litellm)) = (router, litellm) {
             litellm.list(words.listing, "`router_settings` says it as well, and that counts");
         }
@@ -50,14 +53,22 @@ impl<'a> Settings<'a> {
             other.list(words.listing, "`router_settings.timeout` says it as well, and that counts");
         }
         let timeout = timeout.or(request_timeout).and_then(|item| seconds(item, words));
-        let streamed = self.router.and_then(|s| s.get("stream_timeout")).and_then(|item| seconds(item, words));
+        let streamed =
+            self.router.and_then(|s| s.get("stream_timeout")).and_then(|item| seconds(item, words));
         let whole = |item: Option<&Item>| {
             let item = item?;
-            let number = item.taken().and_then(|text| text.parse::<f64>().ok()).filter(|n| *n >= 0.0 && *n < 1e6);
+            let number = item
+                .taken()
+                .and_then(|text| text.parse::<f64>().ok())
+                .filter(|n| *n >= 0.0 && *n < 1e6);
             if number.is_none() {
                 item.list(words.listing, "not a number");
             }
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a million")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "between 0 and a million"
+            )]
             number.map(|number| number.ceil() as u64)
         };
         let after = whole(self.get("allowed_fails", words)).map(|fails| fails + 1);
@@ -74,7 +85,8 @@ impl<'a> Settings<'a> {
         });
         for provider in &mut draft.providers {
             let (first, between) = std::mem::take(&mut provider.timeouts);
-            provider.timeouts = (first.or(timeout.clone()), between.or(streamed.clone()).or(timeout.clone()));
+            provider.timeouts =
+                (first.or(timeout.clone()), between.or(streamed.clone()).or(timeout.clone()));
             provider.verify = provider.verify.take().or(verify.clone());
             provider.ejection = match (off, after, base) {
                 (true, ..) => Some(Ejection::Off),
@@ -111,14 +123,18 @@ impl<'a> Settings<'a> {
     pub fn add_fallback(&self, draft: &mut Draft, words: &Words) {
         let mut own: Vec<usize> = Vec::new();
         let mut default: Vec<&Item> = Vec::new();
-        let rules = self.get("fallbacks", words).into_iter().flat_map(Item::items).flat_map(Item::entries);
+        let rules =
+            self.get("fallbacks", words).into_iter().flat_map(Item::items).flat_map(Item::entries);
         for (name, wishes) in rules {
             if name == "*" {
                 default.extend(wishes.items());
                 continue;
             }
             let Some(model) = draft.named(&words.text(name)) else {
-                wishes.list(words.listing, format!("`{name}` is not the name of a model in the result"));
+                wishes.list(
+                    words.listing,
+                    format!("`{name}` is not the name of a model in the result"),
+                );
                 continue;
             };
             own.push(model);
@@ -129,7 +145,8 @@ impl<'a> Settings<'a> {
         default.extend(self.get("default_fallbacks", words).into_iter().flat_map(Item::items));
         for model in (0..draft.models.len()).filter(|model| !own.contains(model)) {
             for wish in &default {
-                let itself = wish.text().and_then(|name| draft.named(&words.text(name))) == Some(model);
+                let itself =
+                    wish.text().and_then(|name| draft.named(&words.text(name))) == Some(model);
                 if !itself {
                     add(draft, model, wish, words);
                 }
@@ -164,13 +181,20 @@ impl<'a> Settings<'a> {
             }
         }
         if let Some(size) = self.general.and_then(|s| s.get("max_request_size_mb")) {
-            match size.taken().and_then(|text| text.parse::<u32>().ok()).filter(|size| (1..=512).contains(size)) {
+            match size
+                .taken()
+                .and_then(|text| text.parse::<u32>().ok())
+                .filter(|size| (1..=512).contains(size))
+            {
                 Some(size) => {
                     let mut limits = Map::default();
                     limits.word("body", format!("{size}MiB"));
                     draft.rest.put("limits", Yaml::Line(limits));
                 }
-                None => size.list(words.listing, "not a size from 1 to 512 MiB; see `limits.body` and `limits.buffered`"),
+                None => size.list(
+                    words.listing,
+                    "not a size from 1 to 512 MiB; see `limits.body` and `limits.buffered`",
+                ),
             }
         }
     }
@@ -194,9 +218,9 @@ impl<'a> Settings<'a> {
     fn redis(&self, draft: &mut Draft, words: &Words) {
         let Some(router) = self.router else { return };
         let url = match (router.get("redis_url"), router.get("redis_host")) {
-            (Some(url), _) => words.secret(url, "redis_url"),
+            (Some(url), _) => words.secret(url, "litellm_redis_url"),
             (None, Some(host)) => host.taken().map(|host| {
-                let password = router.get("redis_password").and_then(|item| words.secret(item, "redis_password"));
+                let password = router.get("redis_password").and_then(|item| words.secret(item, "litellm_redis_password"));
                 if let Some(item) = router.get("redis_password").filter(|_| password.is_some()) {
                     item.decide(words.listing, "stands in an address here: percent-encode what is no letter or digit in it");
                 }
@@ -232,12 +256,23 @@ fn is_true(text: &str) -> bool {
     matches!(text, "true" | "True" | "TRUE")
 }
 
+/// Variables the file itself sets, as far as a reference can hold their values.
+pub fn given(root: &Item) -> BTreeMap<String, String> {
+    let section = root.get("environment_variables");
+    let entries = section.into_iter().flat_map(Item::entries);
+    let texts = entries.filter_map(|(name, item)| Some((name, item.text()?)));
+    let plain = texts.filter(|(_, text)| !text.contains(['$', '{', '}']));
+    plain.map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
+}
+
 /// Variables the file itself sets: those that the result names are to be set, the others are listed.
 pub fn environment(root: &Item, words: &Words, draft: &Draft) {
     let Some(section) = root.get("environment_variables") else { return };
     let document = draft.document("");
     for (name, item) in section.entries() {
-        if document.contains(&format!("${{{name}}}")) && item.text().is_some() {
+        if document.contains(&format!("${{{name}:-")) {
+            item.taken();
+        } else if document.contains(&format!("${{{name}}}")) && item.text().is_some() {
             item.taken();
             words.listing.set(name, item.location);
         } else {
@@ -254,36 +289,57 @@ pub fn unread(path: &str) -> Option<&'static str> {
         (_, "cache" | "cache_params" | "caching_groups" | "cache_responses" | "cache_kwargs") => {
             Some("there is no cache of answers")
         }
-        (_, "success_callback" | "failure_callback" | "callbacks" | "service_callbacks") | ("callback_settings", _) => {
-            Some("there are no callbacks: `/metrics` is for Prometheus, and the access log for the rest")
-        }
+        (_, "success_callback" | "failure_callback" | "callbacks" | "service_callbacks")
+        | ("callback_settings", _) => Some(
+            "there are no callbacks: `/metrics` is for Prometheus, and the access log for the rest",
+        ),
         (_, "context_window_fallbacks" | "content_policy_fallbacks") => {
             Some("fallback does not depend on what was wrong with a request")
         }
         (_, "retry_policy" | "model_group_retry_policy" | "allowed_fails_policy") => {
             Some("one rule for all failures: see `retry.on` and `ejection`")
         }
+        (_, "enable_pre_call_checks" | "enable_pre_call_check") => {
+            Some("nobody knows beforehand whether a prompt fits: its model says so")
+        }
         (_, "set_verbose" | "json_logs" | "debug_level") => Some("`RUST_LOG` says what is logged"),
         (_, "turn_off_message_logging" | "redact_user_api_key_info") => {
             Some("prompts, answers and keys are not logged in any case")
         }
-        ("general_settings", name) if name.starts_with("database_") || name == "store_model_in_db" => {
-            Some("LiteLLM's own tables cannot be read: `store.url` names a database of Forebay's own, and `forebay key create` makes keys")
+        ("general_settings", name)
+            if name.starts_with("database_") || name == "store_model_in_db" =>
+        {
+            Some(
+                "LiteLLM's own tables cannot be read: `store.url` names a database of Forebay's own, and `forebay key create` makes keys",
+            )
         }
-        ("general_settings", "alerting" | "alerting_args" | "alerting_threshold" | "alert_types" | "alert_to_webhook_url") => {
-            Some("there are no alerts: let Prometheus give them")
+        (
+            "general_settings",
+            "alerting"
+            | "alerting_args"
+            | "alerting_threshold"
+            | "alert_types"
+            | "alert_to_webhook_url",
+        ) => Some("there are no alerts: let Prometheus give them"),
+        (
+            "general_settings",
+            "background_health_checks" | "health_check_interval" | "health_check_details",
+        ) => Some("replicas are checked by `health_check` of their provider"),
+        ("general_settings", "use_x_forwarded_for") => {
+            Some("`trusted_proxies` names whose word is believed")
         }
-        ("general_settings", "background_health_checks" | "health_check_interval" | "health_check_details") => {
-            Some("replicas are checked by `health_check` of their provider")
-        }
-        ("general_settings", "use_x_forwarded_for") => Some("`trusted_proxies` names whose word is believed"),
-        ("general_settings", "max_parallel_requests" | "global_max_parallel_requests") => {
-            Some("requests at once are limited for a key, a user or a model, with `limits.max_concurrent`")
-        }
-        (section, _) if path.ends_with(".credential_info") && section.starts_with("credential_list[") => {
+        ("general_settings", "max_parallel_requests" | "global_max_parallel_requests") => Some(
+            "requests at once are limited for a key, a user or a model, with `limits.max_concurrent`",
+        ),
+        (section, _)
+            if path.ends_with(".credential_info") && section.starts_with("credential_list[") =>
+        {
             Some("a comment says as much")
         }
-        ("guardrails" | "mcp_servers" | "mcp_tools" | "search_tools" | "vector_store_registry", _) => Some("there is no such thing here"),
+        (
+            "guardrails" | "mcp_servers" | "mcp_tools" | "search_tools" | "vector_store_registry",
+            _,
+        ) => Some("there is no such thing here"),
         (section, _) if section.starts_with("model_list[") => unread_of_model(path),
         _ => None,
     }
@@ -292,18 +348,27 @@ pub fn unread(path: &str) -> Option<&'static str> {
 fn unread_of_model(path: &str) -> Option<&'static str> {
     let mut parts = path.split('.').skip(1);
     match (parts.next(), parts.next()) {
-        (Some("model_info"), Some("access_groups")) => Some("`allowed_models` of a key names models, by pattern if need be"),
+        (Some("model_info"), Some("access_groups")) => {
+            Some("`allowed_models` of a key names models, by pattern if need be")
+        }
         (Some("model_info"), _) => Some("describes the model; nothing here depends on it"),
-        (Some("litellm_params"), Some("max_parallel_requests")) => {
-            Some("requests at once are limited for a key, a user or a model, with `limits.max_concurrent`")
+        (Some("litellm_params"), Some("max_parallel_requests")) => Some(
+            "requests at once are limited for a key, a user or a model, with `limits.max_concurrent`",
+        ),
+        (Some("litellm_params"), Some("max_retries" | "num_retries")) => {
+            Some("`retry` is for all models")
         }
-        (Some("litellm_params"), Some("max_retries" | "num_retries")) => Some("`retry` is for all models"),
         (Some("litellm_params"), Some("tags")) => Some("targets are not chosen by tags"),
-        (Some("litellm_params"), Some("azure_ad_token" | "tenant_id" | "client_id" | "client_secret")) => {
-            Some("Azure is called with a key; a token would end")
+        (
+            Some("litellm_params"),
+            Some("azure_ad_token" | "tenant_id" | "client_id" | "client_secret"),
+        ) => Some("Azure is called with a key; a token would end"),
+        (Some("litellm_params"), Some("drop_params" | "additional_drop_params")) => {
+            Some("`translation` is for all models")
         }
-        (Some("litellm_params"), Some("drop_params" | "additional_drop_params")) => Some("`translation` is for all models"),
-        (Some("litellm_params"), Some("mock_response")) => Some("a provider of kind `mock` answers by itself"),
+        (Some("litellm_params"), Some("mock_response")) => {
+            Some("a provider of kind `mock` answers by itself")
+        }
         _ => None,
     }
 }

@@ -11,7 +11,12 @@ pub struct Vendor {
     pub key: &'static str,
 }
 
-const fn vendor(word: &'static str, kind: &'static str, base_url: &'static str, key: &'static str) -> Vendor {
+const fn vendor(
+    word: &'static str,
+    kind: &'static str,
+    base_url: &'static str,
+    key: &'static str,
+) -> Vendor {
     Vendor { word, kind, base_url, key }
 }
 
@@ -36,10 +41,20 @@ const VENDORS: &[Vendor] = &[
     vendor("ollama", COMPATIBLE, "http://localhost:11434/v1", ""),
     vendor("ollama_chat", COMPATIBLE, "http://localhost:11434/v1", ""),
     vendor("cerebras", COMPATIBLE, "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
-    vendor("dashscope", COMPATIBLE, "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", "DASHSCOPE_API_KEY"),
+    vendor(
+        "dashscope",
+        COMPATIBLE,
+        "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        "DASHSCOPE_API_KEY",
+    ),
     vendor("deepinfra", COMPATIBLE, "https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
     vendor("deepseek", COMPATIBLE, "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
-    vendor("fireworks_ai", COMPATIBLE, "https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
+    vendor(
+        "fireworks_ai",
+        COMPATIBLE,
+        "https://api.fireworks.ai/inference/v1",
+        "FIREWORKS_API_KEY",
+    ),
     vendor("groq", COMPATIBLE, "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
     vendor("mistral", COMPATIBLE, "https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
     vendor("moonshot", COMPATIBLE, "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY"),
@@ -47,7 +62,12 @@ const VENDORS: &[Vendor] = &[
     vendor("openrouter", COMPATIBLE, "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
     vendor("sambanova", COMPATIBLE, "https://api.sambanova.ai/v1", "SAMBANOVA_API_KEY"),
     vendor("together_ai", COMPATIBLE, "https://api.together.xyz/v1", "TOGETHERAI_API_KEY"),
-    vendor("volcengine", COMPATIBLE, "https://ark.cn-beijing.volces.com/api/v3", "VOLCENGINE_API_KEY"),
+    vendor(
+        "volcengine",
+        COMPATIBLE,
+        "https://ark.cn-beijing.volces.com/api/v3",
+        "VOLCENGINE_API_KEY",
+    ),
     vendor("xai", COMPATIBLE, "https://api.x.ai/v1", "XAI_API_KEY"),
 ];
 
@@ -106,7 +126,8 @@ mod tests {
 
     #[test]
     fn a_vendor_is_the_word_before_the_first_slash() {
-        let found = |model, provider| resolve(model, provider).map(|(vendor, name)| (vendor.word, name));
+        let found =
+            |model, provider| resolve(model, provider).map(|(vendor, name)| (vendor.word, name));
         assert_eq!(found("openai/facebook/opt-125m", None), Ok(("openai", "facebook/opt-125m")));
         assert_eq!(found("openrouter/openai/gpt-4o", None), Ok(("openrouter", "openai/gpt-4o")));
         assert_eq!(found("gpt-4o", None), Ok(("openai", "gpt-4o")));

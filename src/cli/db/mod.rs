@@ -1,5 +1,9 @@
 //! `forebay db`: the store of a configuration.
 
+mod export;
+mod forms;
+mod import;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,6 +24,10 @@ pub struct Arguments {
 enum Action {
     /// Bring the store's schema up to date (a start does so too) and say which one it is
     Migrate(Migrate),
+    /// Print what the store holds as YAML: users, keys (their digests), providers and models
+    Export(export::Arguments),
+    /// Bring users, keys, providers and models of a file into the store
+    Import(import::Arguments),
 }
 
 #[derive(clap::Args)]
@@ -36,20 +44,21 @@ pub fn db(arguments: &Arguments) -> ExitCode {
             complain(format_args!("schema {}", store.schema().await?));
             Ok(())
         }),
+        Action::Export(arguments) => export::export(arguments),
+        Action::Import(arguments) => import::import(arguments),
     }
 }
 
 /// Does something with the store of a configuration, on a runtime of its own.
-fn with_store(
-    config: &Path,
-    work: impl AsyncFnOnce(&Store) -> Result<(), StoreError>,
-) -> ExitCode {
+fn with_store(config: &Path, work: impl AsyncFnOnce(&Store) -> Result<(), StoreError>) -> ExitCode {
     let Some(Given { config, file, .. }) = check::read_file(config) else {
         return ExitCode::from(2);
     };
     let here = std::env::current_dir().unwrap_or_default();
     let Some(url) = config.store_url(file.as_ref().map_or(&here, ConfigFile::folder)) else {
-        complain("this configuration has no store: add `store: {}` for a file of its own, or a `url`");
+        complain(
+            "this configuration has no store: add `store: {}` for a file of its own, or a `url`",
+        );
         return ExitCode::from(2);
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
