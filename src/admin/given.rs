@@ -129,11 +129,11 @@ fn is_deeper(value: &Value, than: usize) -> bool {
 }
 
 impl Given {
-    /// Gives a member its present name; both names at once are one too many.
+    /// Gives a member its present name. Both names at once must say the same.
     pub fn rename(&mut self, old: &str, new: &str) -> Answer<()> {
         let Some(value) = self.0.remove(old) else { return Ok(()) };
-        if self.0.contains_key(new) {
-            let message = format!("Give `{new}` or `{old}`, not both.");
+        if self.0.get(new).is_some_and(|present| *present != value) {
+            let message = format!("`{new}` and `{old}` are the same thing: give one of them.");
             return Err(Refusal::invalid(Some(new), message));
         }
         self.0.insert(new.to_owned(), value);

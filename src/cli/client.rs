@@ -1,6 +1,7 @@
 //! The admin API as the command line asks it: over the running server's listener, or, where none
 //! runs, the same API over the store, within this process.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -259,16 +260,12 @@ impl Here {
         store: Store,
     ) -> Result<(Self, Secret), Box<dyn std::error::Error>> {
         let sealed = Seal::of(&config).is_ok();
-        let key = match &config.admin {
-            Some(admin) => admin.key.clone(),
-            None => {
-                let key = key::generate().secret;
-                let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-                let admin = config::Admin { listen, key: key.clone(), on_data_listener: false };
-                config.admin = Some(admin);
-                key
-            }
-        };
+        let admin = config.admin.get_or_insert_with(|| config::Admin {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            key: key::generate().secret,
+            on_data_listener: false,
+        });
+        let key = admin.key.clone();
         let seal = if sealed { Seal::of(&config).ok() } else { None };
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::compile(
             config,
@@ -297,12 +294,12 @@ impl Steward for Nobody {
         Err(vec!["no server runs that could read its configuration again".to_owned()])
     }
 
-    async fn would_hold(&self, shelf: Shelf) -> Result<(), Vec<String>> {
+    async fn would_hold(&self, wanted: Shelf) -> Result<(), Vec<String>> {
         if self.seal.is_none() {
             let why = "set `store.encryption_key` or `admin.key`: secrets of providers are sealed with it";
             return Err(vec![why.to_owned()]);
         }
-        let dynamic = shelf.compose(self.seal.as_ref()).items;
+        let dynamic = wanted.compose(self.seal.as_ref()).items;
         let source = Source { dynamic, ..self.source.clone() };
         let lines = |problems: Vec<Problem>| -> Vec<String> {
             problems.iter().map(|one| one.message.clone()).collect()
@@ -428,7 +425,7 @@ async fn ask(
     );
     if let Some(body) = body {
         head.push_str("content-type: application/json\r\n");
-        head.push_str(&format!("content-length: {}\r\n", body.len()));
+        let _ = write!(head, "content-length: {}\r\n", body.len());
     }
     head.push_str("\r\n");
     stream.write_all(head.as_bytes()).await?;

@@ -89,10 +89,9 @@ impl Grants {
             members.insert("expires_at".to_owned(), json!(expires));
         }
         if let Some(Rate { per_second, burst }) = &self.rate {
-            let mut rate = json!({ "requests_per_second": per_second });
-            if let Some(burst) = burst {
-                rate["burst_size"] = json!(burst);
-            }
+            // Without a burst it is what one second allows.
+            let burst = burst.unwrap_or(*per_second);
+            let rate = json!({ "requests_per_second": per_second, "burst_size": burst });
             members.insert("rate_limit".to_owned(), rate);
         }
         let mut limits = Map::new();

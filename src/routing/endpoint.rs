@@ -178,7 +178,7 @@ impl Local {
 }
 
 fn is_for_operators(path: &str) -> bool {
-    path.starts_with("/admin/v1/") || below(path, "/swagger-ui").is_some() || path == "/swagger-ui"
+    ["/admin/v1/", "/swagger-ui/"].iter().any(|below| path.starts_with(below)) || path == "/swagger-ui"
 }
 
 /// One spelling per resource: what is authorised here must be what the upstream resolves. So what

@@ -114,7 +114,7 @@ impl Candidate {
         let mistake = |message: String| one(self.source.path.as_deref(), message);
         config.anchor(&self.folder);
         *stamp = std::mem::take(stamp).with(Stamp::of(config.files()));
-        keep_closed(&self.started, &config).map_err(mistake)?;
+        keep_closed(&self.started, &self.before.config, &config).map_err(mistake)?;
         keep_serving(&config).map_err(mistake)?;
         let mut origin = Origin::of(&self.source.text);
         origin.waiting = waiting(&self.started, &config);
@@ -132,17 +132,23 @@ struct Composed {
 
 /// Listeners stay where they are until an upgrade: a file that needs no keys because it listens on
 /// loopback must not open those that listen elsewhere.
-fn keep_closed(started: &Config, config: &Config) -> Result<(), String> {
+fn keep_closed(started: &Config, before: &Config, config: &Config) -> Result<(), String> {
     if config.anonymous || !config.open() {
         return Ok(());
     }
-    let outside = started.listen.iter().find(|listen| !listen.is_loopback());
-    outside.map_or(Ok(()), |listen| {
-        Err(format!(
+    if let Some(listen) = started.listen.iter().find(|listen| !listen.is_loopback()) {
+        return Err(format!(
             "no key is needed, and until an upgrade {} can be reached from outside",
             listen.address
-        ))
-    })
+        ));
+    }
+    // Who takes the last key out means to let nobody in, not everybody.
+    if !before.open() {
+        return Err("the last key is gone, and nobody would need one: `anonymous: true` says that \
+                    this is meant"
+            .to_owned());
+    }
+    Ok(())
 }
 
 /// A file that was cut off can be a valid one that says nothing: at a start it serves nobody, and
@@ -177,10 +183,22 @@ mod tests {
             ..Config::default()
         };
         let anonymous = Config { anonymous: true, ..Config::default() };
-        assert!(keep_closed(&loopback, &loopback).is_ok());
-        let said = keep_closed(&outside, &loopback).unwrap_err();
+        assert!(keep_closed(&loopback, &loopback, &loopback).is_ok());
+        let said = keep_closed(&outside, &loopback, &loopback).unwrap_err();
         assert!(said.contains("0.0.0.0:80"), "{said}");
-        assert!(keep_closed(&outside, &anonymous).is_ok());
+        assert!(keep_closed(&outside, &outside, &anonymous).is_ok());
+    }
+
+    #[test]
+    fn without_its_last_key_a_gateway_does_not_open() {
+        let text = "keys: [{ name: a, key: 0123456789abcdef }]".to_owned();
+        let keyed = load(&Source { text, ..Source::default() }).unwrap().0;
+        let none = Config::default();
+        let said = keep_closed(&none, &keyed, &none).unwrap_err();
+        assert!(said.contains("`anonymous: true`"), "{said}");
+        let meant = Config { anonymous: true, ..Config::default() };
+        assert!(keep_closed(&none, &keyed, &meant).is_ok());
+        assert!(keep_closed(&none, &keyed, &keyed).is_ok());
     }
 
     const FILE: &str = r#"

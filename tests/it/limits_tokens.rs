@@ -128,7 +128,9 @@ async fn a_stream_its_caller_leaves_is_charged_what_was_delivered() {
     let limits = json!({"limits": {"budget": {"usd": "1", "per": "day"}}});
     let (gateway, vault, key) = stored(&upstream, limits).await;
     // The head waits for the first event.
-    ["one", " two", " three"].iter().for_each(|word| cues.send(content(word)));
+    for word in ["one", " two", " three"] {
+        cues.send(content(word));
+    }
     let mut stream = open_stream(&gateway.client().key(&key)).await;
     for _ in 0..3 {
         stream.data().await.unwrap();

@@ -110,7 +110,7 @@ async fn every_kind_of_mistake_leaves_the_old_one_in_force_and_a_good_file_heals
     assert_ne!(now["loaded_at"], old["loaded_at"]);
     gateway.counts("forebay_config_last_reload_successful", 1).await;
     assert_eq!(gateway.client().chat("hi").await.said(), "hello");
-    assert_eq!(upstream.count(), 9);
+    assert_eq!(upstream.count(), 8);
 }
 
 #[tokio::test]

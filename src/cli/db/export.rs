@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::super::client::{Client, Where};
-use super::super::record::{finish, print};
+use super::super::record::finish;
 use super::super::{complain, import};
 use crate::store::{Kind, Store};
 
@@ -37,13 +37,7 @@ pub fn export(arguments: &Arguments) -> ExitCode {
     finish(gather(&client).and_then(|document| {
         let mut yaml = "# What the store of Forebay holds, for `forebay db import`.\n".to_owned();
         yaml.push_str(&serde_yaml::to_string(&document).map_err(|error| error.to_string())?);
-        match &arguments.output {
-            Some(path) => import::write(Some(path), &yaml),
-            None => {
-                print(&yaml);
-                Ok(())
-            }
-        }
+        import::write(arguments.output.as_deref(), &yaml)
     }))
 }
 
@@ -75,7 +69,7 @@ fn gather(client: &Client) -> Result<Value, String> {
 /// An item as it can be given back.
 pub fn bare(mut item: Value) -> Value {
     if let Some(members) = item.as_object_mut() {
-        READ_ONLY.iter().for_each(|name| drop(members.remove(*name)));
+        members.retain(|name, _| !READ_ONLY.contains(&name.as_str()));
         members.retain(|_, value| !value.is_null());
     }
     item

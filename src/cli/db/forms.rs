@@ -216,10 +216,10 @@ fn name(given: Option<String>, id: &str) -> Result<String, String> {
 }
 
 fn globs(globs: Option<&[String]>) -> Result<(), String> {
-    match globs.unwrap_or_default().iter().any(|glob| glob.trim().is_empty()) {
-        true => Err("an empty name among those allowed".to_owned()),
-        false => Ok(()),
+    if globs.unwrap_or_default().iter().any(|glob| glob.trim().is_empty()) {
+        return Err("an empty name among those allowed".to_owned());
     }
+    Ok(())
 }
 
 #[cfg(test)]

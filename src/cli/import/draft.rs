@@ -174,7 +174,9 @@ impl Provider {
             Some(Ejection::Off) => map.word("ejection", "off"),
             Some(Ejection::After(after, base)) => {
                 let mut ejection = Map::default();
-                after.iter().for_each(|after| ejection.word("after", after));
+                if let Some(after) = after {
+                    ejection.word("after", after);
+                }
                 if let Some(base) = base {
                     ejection.word("base", format!("{base}s"));
                     ejection.word("max", format!("{}s", base.max(&300)));

@@ -1,4 +1,4 @@
-//! The configuration of GPT_API: clients that match model names by keyword or exactly, drawn by
+//! The configuration of `GPT_API`: clients that match model names by keyword or exactly, drawn by
 //! their `priority`, which is a weight.
 
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ struct Client<'a> {
 }
 
 impl Edits {
-    /// What of it another has not, in GPT_API's words.
+    /// What of it another has not, in `GPT_API`'s words.
     fn unlike(&self, other: &Self) -> Vec<&'static str> {
         let unlike = [
             ("special_prefix", self.prefix != other.prefix),
@@ -153,10 +153,10 @@ fn read<'a>(
             let values = || matcher.get("value").into_iter().flat_map(Item::items);
             match matcher.take("type") {
                 Some("keyword") => {
-                    keywords.extend(values().filter_map(Item::taken).map(|text| words.text(text)))
+                    keywords.extend(values().filter_map(Item::taken).map(|text| words.text(text)));
                 }
                 Some("exact") => {
-                    exact.extend(values().filter_map(Item::taken).map(|text| words.text(text)))
+                    exact.extend(values().filter_map(Item::taken).map(|text| words.text(text)));
                 }
                 _ => matcher.list(
                     listing,
@@ -167,13 +167,13 @@ fn read<'a>(
     }
     let share = match item.get("priority") {
         None => 0.0,
-        Some(priority) => match priority.taken().and_then(|text| text.parse::<u32>().ok()) {
-            Some(priority) => f64::from(priority),
-            None => {
-                priority.list(listing, "not a whole number: taken for 0, which is a last resort");
+        Some(item) => item.whole().map_or_else(
+            || {
+                item.list(listing, "not a whole number: taken for 0, which is a last resort");
                 0.0
-            }
-        },
+            },
+            f64::from,
+        ),
     };
     let thinking =
         if item.get("thinking_format").is_some() { thinking_format(item, words) } else { thinking };
@@ -314,11 +314,11 @@ fn add_model(draft: &mut Draft, clients: &[Client], name: &str, words: &Words) {
 
 /// The clients that match a name, or, for a keyword, every name that holds it.
 fn matched(clients: &[Client], name: &str, exactly: bool) -> Vec<usize> {
-    let matches = |client: &Client| {
+    let fits = |client: &Client| {
         let keyword = client.keywords.iter().any(|keyword| name.contains(keyword.as_str()));
         keyword || (exactly && client.exact.iter().any(|known| known == name))
     };
-    let matched = clients.iter().enumerate().filter(|(_, client)| matches(client));
+    let matched = clients.iter().enumerate().filter(|(_, client)| fits(client));
     matched.map(|(index, _)| index).collect()
 }
 
@@ -362,7 +362,7 @@ fn model(
     model
 }
 
-/// `fallback` is the name of a model in GPT_API's code, and that of a client in its README.
+/// `fallback` is the name of a model in `GPT_API`'s code, and that of a client in its README.
 fn add_fallback(draft: &mut Draft, clients: &[Client], words: &Words) {
     let wishes: Vec<(&Client, &Item, Wish)> = clients
         .iter()

@@ -29,11 +29,11 @@ pub fn translate(root: &Item, words: &Words) -> Option<Draft> {
     let mut names = Names::default();
     let mut served = Vec::new();
     for item in list.items() {
-        let Some((mut provider, serves)) = read(item, words, &mut names) else { continue };
+        let Some((mut provider, one)) = read(item, words, &mut names) else { continue };
         provider.verify = verify.clone().filter(|verify| verify != "true");
         provider.timeouts = (timeout.clone(), timeout.clone());
         draft.providers.push(provider);
-        served.push(serves);
+        served.push(one);
     }
     add_models(&mut draft, &served, words);
     add_keys(&mut draft, root, words);
@@ -137,13 +137,13 @@ fn read<'a>(item: &'a Item, words: &Words, names: &mut Names) -> Option<(Provide
     }
     let share = match item.get("weight") {
         None => 1.0,
-        Some(weight) => match weight.taken().and_then(|text| text.parse::<u32>().ok()) {
-            Some(weight) => f64::from(weight),
-            None => {
-                weight.list(listing, "not a whole number: taken for 1");
+        Some(item) => item.whole().map_or_else(
+            || {
+                item.list(listing, "not a whole number: taken for 1");
                 1.0
-            }
-        },
+            },
+            f64::from,
+        ),
     };
     let mut mapping = Vec::new();
     match item.get("model_mapping") {
@@ -206,18 +206,18 @@ fn add_models(draft: &mut Draft, served: &[Served], words: &Words) {
         } else {
             Answers::Match("exact", vec![words.text(name)])
         };
-        let serves = |asked: &str| asked == name || matches(asked, name);
-        draft.models.extend(model(answers, served, serves));
+        let fits = |asked: &str| asked == name || matches(asked, name);
+        draft.models.extend(model(answers, served, fits));
     }
     for pattern in patterns {
         draft.models.extend(model(pattern_match(pattern, words), served, |asked| asked == pattern));
     }
 }
 
-fn model(answers: Answers, served: &[Served], serves: impl Fn(&str) -> bool) -> Option<Model> {
+fn model(answers: Answers, served: &[Served], fits: impl Fn(&str) -> bool) -> Option<Model> {
     let found: Vec<(&Served, &String)> = served
         .iter()
-        .filter_map(|one| Some((one, &one.mapping.iter().find(|(asked, _)| serves(asked))?.1)))
+        .filter_map(|one| Some((one, &one.mapping.iter().find(|(asked, _)| fits(asked))?.1)))
         .collect();
     let weights = weights(&found.iter().map(|(one, _)| one.share).collect::<Vec<_>>());
     let target = |((one, upstream), weight): (&(&Served, &String), u32)| Target {

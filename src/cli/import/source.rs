@@ -99,6 +99,11 @@ impl Item {
         Some(text)
     }
 
+    /// A whole number, which is thereby taken.
+    pub fn whole(&self) -> Option<u32> {
+        self.taken()?.parse().ok()
+    }
+
     /// Notes that all of it went into the result.
     pub fn take_all(&self) {
         self.spoken_for.set(true);
@@ -195,8 +200,8 @@ fn plain_json(text: &str) -> serde_json::Value {
 fn entries(node: &Node, path: &str) -> Vec<(String, Item)> {
     let mut found: Vec<(String, Item)> = Vec::new();
     let Content::Map(entries) = &node.content else { return found };
-    let merges = |name: &str, plain: bool| plain && name == "<<";
-    for entry in entries.iter().filter(|entry| !merges(&entry.name.text, entry.name.plain)) {
+    let is_merge = |name: &str, plain: bool| plain && name == "<<";
+    for entry in entries.iter().filter(|entry| !is_merge(&entry.name.text, entry.name.plain)) {
         let name = &entry.name.text;
         let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         // The last of two equal keys counts, as in the programs these files are for; the first one
@@ -205,7 +210,7 @@ fn entries(node: &Node, path: &str) -> Vec<(String, Item)> {
         let place = found.iter().position(|(known, _)| known == name).unwrap_or(found.len());
         found.insert(place, (name.clone(), item));
     }
-    for entry in entries.iter().filter(|entry| merges(&entry.name.text, entry.name.plain)) {
+    for entry in entries.iter().filter(|entry| is_merge(&entry.name.text, entry.name.plain)) {
         let merged: Vec<&Node> = match &entry.value.content {
             Content::List(nodes) => nodes.iter().collect(),
             _ => vec![&entry.value],

@@ -41,7 +41,7 @@ impl Map {
         self.put(name, Yaml::Text(text.to_owned()));
     }
 
-    pub fn word(&mut self, name: &str, word: impl ToString) {
+    pub fn word(&mut self, name: &str, word: impl std::fmt::Display) {
         self.put(name, Yaml::Word(word.to_string()));
     }
 
@@ -166,12 +166,13 @@ fn json(value: &Json) -> String {
     }
 }
 
+/// Words that some reader takes for something else.
+const OTHER: [&str; 11] =
+    ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "inf", "nan"];
+
 fn scalar(text: &str) -> String {
     let first = text.chars().next().is_some_and(|first| first.is_ascii_alphabetic());
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "_-./".contains(letter);
-    // Words that some reader takes for something else.
-    const OTHER: [&str; 11] =
-        ["null", "true", "false", "yes", "no", "on", "off", "y", "n", "inf", "nan"];
     let other = OTHER.contains(&text.to_ascii_lowercase().as_str());
     if first && text.chars().all(plain) && !other { text.to_owned() } else { quoted(text) }
 }

@@ -47,7 +47,7 @@ impl Delivered {
                 name.strip_suffix(*known).is_some_and(|before| before.ends_with(b"\""))
                     && (!deltas_only || **known == *b"delta")
             };
-            if SPOKEN.iter().any(|known| spoken(&known)) {
+            if SPOKEN.iter().any(spoken) {
                 rest = self.text(text);
             }
         }
@@ -97,7 +97,9 @@ mod tests {
 
     fn tokens(events: &[&str]) -> u64 {
         let mut delivered = Delivered::default();
-        events.iter().for_each(|event| delivered.read(event.as_bytes()));
+        for event in events {
+            delivered.read(event.as_bytes());
+        }
         delivered.tokens()
     }
 

@@ -128,7 +128,13 @@ pub fn read<'a>(
         weight: params.get("weight").and_then(|weight| number(weight, words)),
         rpm: params.get("rpm"),
         tpm: params.get("tpm"),
-        order: params.get("order").and_then(|order| order.taken()?.parse().ok()),
+        order: params.get("order").and_then(|order| {
+            let number = order.taken().and_then(|text| text.parse().ok());
+            if number.is_none() {
+                order.list(listing, "not a whole number: behind all that have one");
+            }
+            number
+        }),
         edits: defaults(params, words),
         price: price(params, item.get("model_info")),
     })
@@ -234,7 +240,9 @@ impl<'a> Called<'a> {
         let word = self.vendor.word;
         match self.get(&["api_key"]).filter(|key| key.text() != Some("")) {
             Some(key) => {
-                provider.api_keys.extend(self.words.secret(key, &format!("litellm_{word}_api_key")))
+                provider
+                    .api_keys
+                    .extend(self.words.secret(key, &format!("litellm_{word}_api_key")));
             }
             None if self.vendor.key.is_empty() => {}
             None => provider.api_keys.push(self.words.variable(self.vendor.key)),
@@ -245,7 +253,9 @@ impl<'a> Called<'a> {
         if let Some(organization) = self.get(&["organization"]) {
             match organization.taken() {
                 Some(text) => {
-                    provider.headers.push(("OpenAI-Organization".to_owned(), self.words.text(text)))
+                    provider
+                        .headers
+                        .push(("OpenAI-Organization".to_owned(), self.words.text(text)));
                 }
                 None => organization.list(
                     self.words.listing,
@@ -272,7 +282,7 @@ impl<'a> Called<'a> {
     }
 }
 
-/// The name of a header; LiteLLM's documentation has one with a space, which no server takes.
+/// The name of a header; `LiteLLM`'s documentation has one with a space, which no server takes.
 fn sendable(name: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(token)
@@ -285,9 +295,9 @@ pub fn seconds(item: &Item, words: &Words) -> Option<String> {
         return Some(format!("{}s", words.text(text)));
     }
     match text.parse::<f64>() {
-        Ok(seconds) if seconds >= 0.001 && seconds < 1e7 => {
+        Ok(seconds) if (0.001..1e7).contains(&seconds) => {
             let millis = std::time::Duration::from_secs_f64(seconds).as_millis();
-            Some(if millis % 1000 == 0 {
+            Some(if millis.is_multiple_of(1000) {
                 format!("{}s", millis / 1000)
             } else {
                 format!("{millis}ms")

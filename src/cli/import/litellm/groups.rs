@@ -56,7 +56,7 @@ fn add_group(
     draft.models.push(model);
 }
 
-/// The targets, in the order LiteLLM would come to them.
+/// The targets, in the order `LiteLLM` would come to them.
 fn targets(draft: &Draft, mut members: Vec<&Deployment>, words: &Words) -> Vec<Target> {
     // Without an `order` a deployment stands behind those that have one.
     members.sort_by_key(|member| member.order.unwrap_or(i64::MAX));
@@ -89,7 +89,7 @@ fn targets(draft: &Draft, mut members: Vec<&Deployment>, words: &Words) -> Vec<T
     targets
 }
 
-/// Shares as LiteLLM's shuffle takes them: `weight` if anyone has one, else `rpm`, else `tpm`.
+/// Shares as `LiteLLM`'s shuffle takes them: `weight` if anyone has one, else `rpm`, else `tpm`.
 fn shares(members: &[&Deployment], words: &Words) -> Vec<f64> {
     let of = |item: Option<&Item>| item.and_then(|item| number(item, words));
     let weight: Vec<Option<f64>> = members.iter().map(|member| member.weight).collect();
@@ -102,7 +102,7 @@ fn shares(members: &[&Deployment], words: &Words) -> Vec<f64> {
     }
 }
 
-/// The limits of a group, where LiteLLM enforces those of its deployments.
+/// The limits of a group, where `LiteLLM` enforces those of its deployments.
 fn limits(model: &mut Model, members: &[&Deployment], settings: &Settings, words: &Words) {
     let rpm: Vec<&Item> = members.iter().filter_map(|member| member.rpm).collect();
     let tpm: Vec<&Item> = members.iter().filter_map(|member| member.tpm).collect();
@@ -135,9 +135,7 @@ fn edits(model: &mut Model, members: &[&Deployment], words: &Words) {
         let why = "its defaults for requests differ from those of the first deployment of this model, which hold for all here: models have `request`, and targets have not";
         words.listing.add(other.item.location, &other.item.path, why.to_owned());
         let params = other.item.get("litellm_params");
-        let of = |name: &str| {
-            params?.get(name).or_else(|| params?.get("extra_body")?.get(name))
-        };
+        let of = |name: &str| params?.get(name).or_else(|| params?.get("extra_body")?.get(name));
         for (name, value) in &other.edits.extra_body {
             if first.edits.extra_body.get(name) != Some(value)
                 && let Some(item) = of(name)
@@ -156,7 +154,9 @@ fn add_wildcard(draft: &mut Draft, name: &str, members: &[&Deployment], words: &
     let listing = words.listing;
     let Some(asked) = name.strip_suffix('*').filter(|asked| !asked.contains('*')) else {
         let why = "a star elsewhere than at the end: write a `match` with a `regex` by hand";
-        members.iter().for_each(|member| member.item.list(listing, why));
+        for member in members {
+            member.item.list(listing, why);
+        }
         return;
     };
     let mut fitting: Vec<&Deployment> = Vec::new();

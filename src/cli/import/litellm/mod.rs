@@ -1,4 +1,4 @@
-//! The configuration of LiteLLM's proxy: deployments in groups, and settings in four sections.
+//! The configuration of `LiteLLM`'s proxy: deployments in groups, and settings in four sections.
 
 mod deployment;
 mod groups;

@@ -7,7 +7,7 @@ pub struct Vendor {
     pub kind: &'static str,
     /// Where it is when `api_base` says nothing; empty: the kind knows, or it must be said.
     pub base_url: &'static str,
-    /// The variable LiteLLM reads when there is no `api_key`; empty: none.
+    /// The variable `LiteLLM` reads when there is no `api_key`; empty: none.
     pub key: &'static str,
 }
 
@@ -77,7 +77,7 @@ const ALSO_COMPATIBLE: &[(&str, &str)] = &[
     ("gemini", "https://generativelanguage.googleapis.com/v1beta/openai"),
 ];
 
-/// Names that LiteLLM knows without a word before the slash.
+/// Names that `LiteLLM` knows without a word before the slash.
 const BARE: &[(&str, &str)] = &[
     ("gpt-", "openai"),
     ("chatgpt-", "openai"),
