@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::callers;
 use super::load::{Connection, Load};
 use super::process::{Memory, Process, free_address, open_files};
-use super::callers;
 use super::workload::{ANYBODY, KEY, Side, Workload, configuration, is_tagged, one_key, stored};
 
 /// Fresh processes for the memory of open streams.

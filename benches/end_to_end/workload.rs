@@ -104,7 +104,9 @@ impl Workload {
     /// The body of the one right answer; `None` when the gateway may choose its words.
     pub fn expected(self, side: Side) -> Option<Bytes> {
         match (self, side) {
-            (Self::Chat | Self::Prompt | Self::Limited, _) => Some(Bytes::from_static(answers::PLAIN.as_bytes())),
+            (Self::Chat | Self::Prompt | Self::Limited, _) => {
+                Some(Bytes::from_static(answers::PLAIN.as_bytes()))
+            }
             (Self::Tagged, Side::Gateway) => None,
             (Self::Tagged, Side::Bare) => Some(answers::stream_body(true)),
             _ => Some(answers::stream_body(false)),

@@ -343,6 +343,18 @@ mod tests {
     }
 
     #[test]
+    fn secrets_that_look_the_same_stay_in_their_places() {
+        let headers = json!({"x-a": "first", "x-b": "second"});
+        let before = item(&json!({"name": "a", "headers": headers}));
+        let mut back = before.masked();
+        assert_eq!(back.item["headers"]["x-a"], back.item["headers"]["x-b"]);
+        back.restore(&before, true).unwrap();
+        assert_eq!(back.item["headers"], headers);
+        let mut moved = item(&json!({"name": "a", "headers": {"x-c": "…"}}));
+        assert!(moved.restore(&before, true).is_err(), "which of the two?");
+    }
+
+    #[test]
     fn llm_proxys_provider_is_one_of_ours() {
         for (kind, base, expected) in [
             ("openai", "https://api.openai.com/v1", "openai"),

@@ -9,4 +9,4 @@ mod tests;
 
 pub use self::estimate::estimate_prompt;
 pub use self::prices::{Price, Prices};
-pub use self::usage::{Used, UsageBook, UsedBy};
+pub use self::usage::{UsageBook, Used, UsedBy};

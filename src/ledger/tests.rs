@@ -190,6 +190,15 @@ fn an_attachment_counts_the_same_however_long() {
 }
 
 #[test]
+fn prose_behind_the_head_of_an_attachment_is_text() {
+    let prose = "a word ".repeat(10_000);
+    let body = format!(r#"{{"content":"data:x;base64,{prose}"}}"#);
+    assert!(estimate_prompt(body.as_bytes()) > 15_000);
+    let body = format!(r#"{{"content":"data:x;base64,{}"}}"#, "水".repeat(10_000));
+    assert!(estimate_prompt(body.as_bytes()) > 9_000);
+}
+
+#[test]
 fn what_only_looks_like_an_attachment_is_text() {
     let words = "some words of a long prompt ".repeat(200);
     for before in

@@ -219,3 +219,22 @@ fn used(ctx: &Context) -> Option<Usage> {
         ..told
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_prompt_of_a_completion_is_answered() {
+        for (prompt, count) in [
+            (None, 1),
+            (Some(r#""one""#), 1),
+            (Some(r#"["one", "two", "three"]"#), 3),
+            (Some("[1, 2, 3]"), 1),
+            (Some("[[1, 2], [3]]"), 2),
+            (Some("[]"), 1),
+        ] {
+            assert_eq!(prompts(prompt.map(str::as_bytes)), count, "{prompt:?}");
+        }
+    }
+}

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
-use memchr::memmem;
 use http::{HeaderMap, HeaderName, Method, header};
+use memchr::memmem;
 use pingora::ErrorType;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -152,7 +152,8 @@ async fn by_model(
         form = scanner;
         model
     } else {
-        let (bytes, members) = read_json(session, ctx, &gateway.metrics, ctx.snapshot.config.limits.body).await?;
+        let (bytes, members) =
+            read_json(session, ctx, &gateway.metrics, ctx.snapshot.config.limits.body).await?;
         let model = members.string(&bytes, "model")?.ok_or_else(Refusal::no_model)?.into_owned();
         let stream = members.boolean(&bytes, "stream")?.unwrap_or(false);
         let usage = wants_usage(&bytes, &members);
@@ -214,7 +215,8 @@ async fn by_default(
         return Ok(Some(form));
     }
     // Everything else is JSON, whatever its content type says: servers read it as JSON all the same.
-    let (bytes, members) = read_json(session, ctx, &gateway.metrics, ctx.snapshot.config.limits.body).await?;
+    let (bytes, members) =
+        read_json(session, ctx, &gateway.metrics, ctx.snapshot.config.limits.body).await?;
     let allowed = |name: &str| ctx.principal.as_ref().is_some_and(|who| who.may_use(name));
     let mut refused = members.string(&bytes, "model")?.filter(|model| !allowed(model));
     // A run of an evaluation or a session names its model further down.

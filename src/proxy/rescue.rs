@@ -15,9 +15,7 @@ use super::hold::{self, SILENT_UPSTREAM};
 use super::local;
 use super::new_request_id;
 use super::refusal::{Refusal, write_body, write_event};
-use super::respond::{
-    break_off, is_streaming, judge_broken_off, may_retry, seconds, try_next,
-};
+use super::respond::{break_off, is_streaming, judge_broken_off, may_retry, seconds, try_next};
 use crate::protocol::openai_chat::Caller;
 use crate::routing::Failure;
 use crate::telemetry::Metrics;

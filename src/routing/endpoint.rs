@@ -97,10 +97,8 @@ const LOCAL: &[(&str, Local)] = &[
 ];
 
 /// What is answered here and changes something.
-const LOCAL_POST: &[(&str, Local)] = &[
-    ("/v1/temporary-keys", Local::MakeKey),
-    ("/v1/temporary-keys/challenge", Local::Challenge),
-];
+const LOCAL_POST: &[(&str, Local)] =
+    &[("/v1/temporary-keys", Local::MakeKey), ("/v1/temporary-keys/challenge", Local::Challenge)];
 
 /// Every method that means something somewhere.
 const METHODS: [Method; 6] =
@@ -178,7 +176,8 @@ impl Local {
 }
 
 fn is_for_operators(path: &str) -> bool {
-    ["/admin/v1/", "/swagger-ui/"].iter().any(|below| path.starts_with(below)) || path == "/swagger-ui"
+    ["/admin/v1/", "/swagger-ui/"].iter().any(|below| path.starts_with(below))
+        || path == "/swagger-ui"
 }
 
 /// One spelling per resource: what is authorised here must be what the upstream resolves. So what

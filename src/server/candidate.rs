@@ -144,9 +144,11 @@ fn keep_closed(started: &Config, before: &Config, config: &Config) -> Result<(),
     }
     // Who takes the last key out means to let nobody in, not everybody.
     if !before.open() {
-        return Err("the last key is gone, and nobody would need one: `anonymous: true` says that \
+        return Err(
+            "the last key is gone, and nobody would need one: `anonymous: true` says that \
                     this is meant"
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(())
 }

@@ -131,8 +131,14 @@ async fn what_was_shown_can_be_sent_back() {
     let admin = operator(&gateway);
     let limits = json!({"tokens_per_minute": 5, "budget": {"usd": "0.50", "per": "day"}});
     for (path, body) in [
-        ("/users/a", json!({"id": "a", "role": "special", "quotas": {"g": 1}, "note": "n", "limits": limits})),
-        ("/keys/a", json!({"id": "a", "user": "a", "tags": ["x"], "expires": "2999-01-01", "limits": limits, "rate_limit": {"requests_per_second": 3}})),
+        (
+            "/users/a",
+            json!({"id": "a", "role": "special", "quotas": {"g": 1}, "note": "n", "limits": limits}),
+        ),
+        (
+            "/keys/a",
+            json!({"id": "a", "user": "a", "tags": ["x"], "expires": "2999-01-01", "limits": limits, "rate_limit": {"requests_per_second": 3}}),
+        ),
     ] {
         let made = send(&admin, "POST", path.trim_end_matches("/a"), &body).await;
         assert_eq!(made.status, 201, "{made:?}");

@@ -99,8 +99,12 @@ async fn a_key_may_use_only_its_models() {
 async fn a_model_in_a_call_for_the_default_provider_must_be_allowed_too() {
     let (upstream, gateway) = keyed().await;
     let client = gateway.client().key(FEW);
-    let reply = client.post("/v1/assistants", r#"{"model":"other"}"#).send().await;
-    reply.refused(403, "model_not_allowed");
+    for (path, body) in [
+        ("/v1/assistants", r#"{"model":"other"}"#),
+        ("/v1/evals/e/runs", r#"{"data_source":{"type":"completions","model":"other"}}"#),
+    ] {
+        client.post(path, body).send().await.refused(403, "model_not_allowed");
+    }
     assert_eq!(upstream.count(), 0);
 }
 

@@ -113,6 +113,7 @@ fn the_result_can_go_to_a_file_which_nobody_else_reads() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("forebay.yaml");
+    std::fs::write(&file, "what was there").unwrap();
     let output =
         import("gpt-api", "gpt_api.yaml", &["--with-secrets", "-o", file.to_str().unwrap()]);
     assert!(output.status.success() && output.stdout.is_empty());

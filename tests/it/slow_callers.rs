@@ -154,6 +154,7 @@ async fn a_caller_who_never_reads_does_not_fill_the_memory() {
     let _unread = request.begin().await;
     upstream.wait_for(1).await;
     sleep(Duration::from_secs(1)).await;
-    let grown = gateway.peak_memory() - before;
+    // The kernel adds up what its processors have counted: it may be a page less.
+    let grown = gateway.peak_memory().saturating_sub(before);
     assert!(grown < 16 << 10, "it grew by {grown} KiB");
 }

@@ -62,6 +62,11 @@ async fn spent(vault: &Vault, part: &str) -> u64 {
     counters.iter().filter(|(name, ..)| name.contains(part)).map(|(_, spent, _)| spent).sum()
 }
 
+/// Minutes of the clock.
+fn minute() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 60
+}
+
 async fn start() -> (Gateway, Vault, String, upstream::Upstream) {
     let upstream = upstream::chat("hello").await;
     let plan = gateway::with(&format!("{UPGRADABLE}{STORE}{LIMITED}")).up("up", &upstream);
@@ -78,7 +83,7 @@ async fn start() -> (Gateway, Vault, String, upstream::Upstream) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_upgrades_neither_reset_nor_count_twice() {
     let (mut gateway, vault, key, upstream) = start().await;
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, begun) = (Arc::new(AtomicBool::new(false)), minute());
     let (mut large, mut small) = (JoinSet::new(), JoinSet::new());
     for _ in 0..4 {
         let client = gateway.client().key(&key);
@@ -110,8 +115,12 @@ async fn ten_upgrades_neither_reset_nor_count_twice() {
 
     assert_eq!(spent(&vault, "k:key_1:budget:").await, good * COST, "budget");
     assert_eq!(spent(&vault, "u:user_1:quota:all:").await, good * TOKENS, "quota");
-    assert_eq!(spent(&vault, "k:key_1:rpm:").await, good, "requests per minute");
-    assert_eq!(spent(&vault, "k:key_1:tpm:").await, good * TOKENS, "tokens per minute");
+    // A minute that is over is written down only where another process may still ask for it.
+    let (requests, tokens) =
+        (spent(&vault, "k:key_1:rpm:").await, spent(&vault, "k:key_1:tpm:").await);
+    assert_eq!(tokens, requests * TOKENS, "tokens per minute");
+    let whole = begun == minute();
+    assert!(requests == good || (!whole && requests < good), "{requests} of {good} per minute");
     assert_eq!(spent(&vault, "k:file/small:budget:").await, used_up * COST, "small budget");
     let (requests, tokens, cost) = vault.used().await;
     assert_eq!(requests, good + used_up);

@@ -21,11 +21,7 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 fn source(text: &str, environment: &[(&str, &str)]) -> Source {
     let pairs = ENVIRONMENT.iter().chain(environment);
     let environment = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    Source {
-        text: text.to_owned(),
-        environment: environment.collect(),
-        ..Source::default()
-    }
+    Source { text: text.to_owned(), environment: environment.collect(), ..Source::default() }
 }
 
 /// Reads a configuration that is right.
