@@ -5,7 +5,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use forebay::config::{RequestEdits, ResponseEdits, Thinking};
 use forebay::protocol::framing::sse::Decoder;
 use forebay::protocol::json;
-use forebay::protocol::openai_chat::{
+use forebay::protocol::edit::{
     ChatCap, Edits, Operation, StreamEditor, StreamOptions, edit_request, read_usage,
 };
 use std::hint::black_box;

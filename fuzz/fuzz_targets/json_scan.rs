@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use forebay::config::RequestEdits;
 use forebay::protocol::json::{ScanError, scan};
-use forebay::protocol::openai_chat::{ChatCap, Edits, Operation, edit_request};
+use forebay::protocol::edit::{ChatCap, Edits, Operation, edit_request};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 

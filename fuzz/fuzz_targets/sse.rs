@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use forebay::config::{ResponseEdits, Thinking};
 use forebay::protocol::framing::sse::{Decoder, Event};
-use forebay::protocol::openai_chat::{StreamEditor, StreamOptions};
+use forebay::protocol::edit::{StreamEditor, StreamOptions};
 use libfuzzer_sys::fuzz_target;
 
 // The first byte chooses the edit, the second the size of the pieces; the rest is the stream.

@@ -190,11 +190,18 @@ impl Directory {
         let terms = shared(&mut self.recent.terms, terms);
         let id = before.map_or_else(|| Arc::from(id), |before| Arc::clone(&before.id));
         let known = before.and_then(|before| before.subject.as_ref());
+        let was_disabled = before.is_some_and(|before| before.disabled.is_some());
+        if let Some(known) = known.filter(|_| was_disabled && record.enabled) {
+            known.forget_addresses();
+        }
         let grants =
             Grants::new(record.allowed_models.as_deref(), record.allowed_providers.as_deref());
         let disabled = || Box::from(record.disabled_reason.as_deref().unwrap_or_default());
+        if let Some(known) = known {
+            known.set_terms(Arc::clone(&terms));
+        }
         let principal = Arc::new(Principal {
-            subject: counted(Who::Key, Arc::clone(&id), terms, known),
+            subject: counted(Who::Key, Arc::clone(&id), &terms, known),
             id,
             digest: Digest::from(digest),
             name: Arc::from(record.name.as_str()),
@@ -303,20 +310,19 @@ impl Loading {
     }
 }
 
-/// What is counted under `terms`: `before` goes on with them. Where nothing is limited nothing is
-/// counted.
+/// What is counted under `terms`: `before` goes on, under its old terms until they are set. Where
+/// nothing is limited nothing is counted.
 pub fn counted(
     who: Who,
     id: Arc<str>,
-    terms: Arc<Terms>,
+    terms: &Arc<Terms>,
     before: Option<&Arc<Subject>>,
 ) -> Option<Arc<Subject>> {
     if let Some(before) = before {
-        before.set_terms(terms);
         return Some(Arc::clone(before));
     }
     let limited = terms.rate.is_some() || !terms.allowance.is_unlimited();
-    limited.then(|| Subject::new(who, id, terms))
+    limited.then(|| Subject::new(who, id, Arc::clone(terms)))
 }
 
 /// `value`, or one that is like it and was given of late.

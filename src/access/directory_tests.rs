@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::access::limits::{Claim, Limits, Now};
+use crate::access::limits::{Claim, Limits, Now, Seen};
 use crate::config::{Allowance, RateLimit};
 
 const NOW: i64 = 1_800_000_000_000;
@@ -218,4 +218,31 @@ fn an_idle_key_takes_at_most_600_bytes() {
     let each = (resident() - before) / KEYS;
     assert_eq!(directory.len(), KEYS);
     assert!(each <= 600, "{each} bytes");
+}
+
+#[test]
+fn whoever_is_enabled_again_begins_without_addresses() {
+    let limits = Allowance { max_ips: 1, ..Allowance::default() };
+    let k = KeyRecord { user: Some("u".into()), limits, ..key("k") };
+    let on = apply(&Directory::empty(), vec![put_key(&k), put_user(&user("u"))]);
+    let subjects = |directory: &Directory| {
+        let key = Arc::clone(known(directory, "k").subject().unwrap());
+        [key, Arc::clone(directory.user("u").unwrap().subject())]
+    };
+    let [of_key, of_user] = subjects(&on);
+    for subject in [&of_key, &of_user] {
+        assert_eq!(subject.address_seen(1, 1, Now(NOW)), Seen::New);
+    }
+    // A change that does not enable anybody forgets nothing.
+    let renamed = KeyRecord { name: "other".into(), ..k.clone() };
+    let same = apply(&on, vec![put_key(&renamed), put_user(&user("u"))]);
+    for subject in subjects(&same) {
+        assert_eq!(subject.address_seen(2, 1, Now(NOW)), Seen::TooMany);
+    }
+    let off = UserRecord { enabled: false, ..user("u") };
+    let off = vec![put_key(&KeyRecord { enabled: false, ..k.clone() }), put_user(&off)];
+    let again = apply(&apply(&same, off), vec![put_key(&k), put_user(&user("u"))]);
+    for subject in subjects(&again) {
+        assert_eq!(subject.address_seen(2, 1, Now(NOW)), Seen::New);
+    }
 }

@@ -11,6 +11,8 @@ pub const PREFIX: &str = "sk-fb-";
 const RANDOM: usize = 43;
 /// Digits of a CRC-32 to the base of 62.
 const CHECK: usize = 6;
+/// Bytes of a name or an id.
+pub const LONGEST_NAME: usize = 200;
 /// No digit has to be escaped anywhere, and a double click selects all of them.
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -105,6 +107,12 @@ pub fn new_id(kind: &str) -> String {
     id.push('_');
     push_digits(&mut id, rand::random::<u128>().to_be_bytes(), 22);
     id
+}
+
+/// Whether a key or a user may be called this, or be known by it as an id: counters and rows of usage
+/// are kept under ids, and their names are bounded.
+pub fn is_sound_name(text: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 /// Appends a number to the base of 62 in `count` digits, the most significant first.

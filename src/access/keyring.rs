@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::credential::Credential;
 use super::directory::counted;
-use super::limits::{Terms, Who};
+use super::limits::{Subject, Terms, Who};
 use super::principal::{Grants, Made, Owner, Principal};
 use crate::config;
 
@@ -19,6 +19,8 @@ use crate::config;
 #[derive(Debug, Default)]
 pub struct Keyring {
     by_digest: HashMap<Digest, Arc<Principal>>,
+    /// What is counted on, with the terms it is to have from when these keys are in force.
+    terms: Vec<(Arc<Subject>, Arc<Terms>)>,
 }
 
 /// The SHA-256 of a key. Comparing digests tells nothing about how much of a guess was right.
@@ -61,18 +63,35 @@ impl std::fmt::Debug for Digest {
 // === impl Keyring ===
 
 impl Keyring {
-    /// `before` is what was in force until now: what was counted of its keys stays.
+    /// `before` is what was in force until now: what was counted of its keys stays, and its limits
+    /// hold until [`Self::enforce`].
     pub fn new(keys: &[config::Key], before: Option<&Self>) -> Self {
         let before: HashMap<&str, &Arc<Principal>> = before
             .iter()
             .flat_map(|before| before.by_digest.values())
             .map(|principal| (&*principal.name, principal))
             .collect();
-        let entry = |key: &config::Key| {
-            let before = before.get(key.name.as_str()).copied();
-            (Digest(key.digest), Arc::new(principal(key, before.map(AsRef::as_ref))))
-        };
-        Self { by_digest: keys.iter().map(entry).collect() }
+        let mut keyring = Self::default();
+        for key in keys {
+            let known = before.get(key.name.as_str()).and_then(|before| before.subject.as_ref());
+            let terms = Arc::new(Terms {
+                rate: key.rate_limit,
+                allowance: key.limits.clone(),
+                quotas: Vec::new(),
+                exempt: false,
+            });
+            let principal = Arc::new(principal(key, &terms, known));
+            keyring.terms.extend(known.map(|known| (Arc::clone(known), terms)));
+            keyring.by_digest.insert(Digest(key.digest), principal);
+        }
+        keyring
+    }
+
+    /// Puts the limits of these keys into force.
+    pub fn enforce(&self) {
+        for (subject, terms) in &self.terms {
+            subject.set_terms(Arc::clone(terms));
+        }
     }
 
     /// Looks for a key, which may have expired or be disabled: that is [`Principal::refused`]'s to say.
@@ -91,16 +110,9 @@ impl Credential {
     }
 }
 
-fn principal(key: &config::Key, before: Option<&Principal>) -> Principal {
+fn principal(key: &config::Key, terms: &Arc<Terms>, known: Option<&Arc<Subject>>) -> Principal {
     // No id of the store's has such a form.
     let id: Arc<str> = Arc::from(format!("file/{}", key.name));
-    let terms = Arc::new(Terms {
-        rate: key.rate_limit,
-        allowance: key.limits.clone(),
-        quotas: Vec::new(),
-        exempt: false,
-    });
-    let known = before.and_then(|before| before.subject.as_ref());
     let grants = Grants::new(key.allowed_models.as_deref(), key.allowed_providers.as_deref());
     Principal {
         subject: counted(Who::Key, Arc::clone(&id), terms, known),

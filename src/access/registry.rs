@@ -12,8 +12,10 @@ use super::keyring::Digest;
 use super::limits::Limits;
 use super::rules::Rules;
 use super::temporary::Issuer;
-use crate::store::{Changed, Store};
+use crate::store::{Changed, Store, StoreError};
 
+/// Under what the store remembers that it has had a key.
+const KEYS_MADE: &str = "keys_made";
 /// Errands that may wait for the store; more are dropped, and come up again.
 const WAITING: usize = 1024;
 
@@ -107,6 +109,17 @@ impl Registry {
         self.keys_made.store(true, Relaxed);
     }
 
+    /// Has the store remember that it has had a key: from then on no process lets anybody in without
+    /// one, also where the last key is gone.
+    pub async fn remember_keys(store: &Store) -> Result<(), StoreError> {
+        store.set_meta(KEYS_MADE, "1").await
+    }
+
+    /// Whether the store remembers that it has had a key.
+    pub async fn remembers_keys(store: &Store) -> Result<bool, StoreError> {
+        Ok(store.meta(KEYS_MADE).await?.is_some())
+    }
+
     /// Takes the records of the store, to be put into force by [`Self::loaded`].
     pub fn loading(&self) -> Loading {
         Loading::new(self.directory.load_full(), self.rules.load_full())
@@ -130,6 +143,16 @@ impl Registry {
         if changed.revision >= before.revision() {
             self.put(before.apply(changed, &self.rules.load()));
         }
+    }
+
+    /// Puts what has changed in the store into force, without waiting for word from it. Nothing, while
+    /// the directory is still to be read.
+    pub async fn learn(&self, store: &Store) -> Result<(), StoreError> {
+        if self.is_loaded() {
+            // A store that was put back to an earlier state is read anew by who follows it.
+            self.apply(&store.changed_since(self.directory.load().revision()).await?);
+        }
+        Ok(())
     }
 
     /// Puts what the configuration says of every user into force.

@@ -38,7 +38,7 @@ impl Rules {
     }
 
     /// A user's quotas, one for each group, in the order of the configuration.
-    pub(super) fn quotas(&self, own: &BTreeMap<String, u64>, epoch: u32) -> Vec<Quota> {
+    pub fn quotas(&self, own: &BTreeMap<String, u64>, epoch: u32) -> Vec<Quota> {
         let quota = |group: &Group| Quota {
             group: Arc::clone(&group.name),
             tokens: own.get(&*group.name).copied().unwrap_or(group.tokens),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use serde::{Deserialize, Serialize};
 
-use super::limits::{Subject, Terms, Who};
+use super::limits::{Now, Subject, Terms, Who};
 use super::principal::Grants;
 use super::rules::Rules;
 use crate::config::{Allowance, OnMaxIps, RateLimit};
@@ -146,6 +146,11 @@ impl User {
     /// Puts a record into force, or with `None` its absence.
     pub(super) fn set(&self, record: Option<&UserRecord>, rules: &Rules) {
         let state = record.map(|record| Arc::new(State::of(record)));
+        let was_disabled = self.ask(|state| !state.enabled).unwrap_or(false);
+        if was_disabled && state.as_ref().is_some_and(|state| state.enabled) {
+            // Else one that was disabled for its addresses would be again with its next call.
+            self.subject.forget_addresses();
+        }
         if let Some(state) = &state {
             self.subject.set_terms(state.terms(rules));
         }
@@ -153,7 +158,7 @@ impl User {
         let hashes: Vec<u64> =
             hashes.filter_map(|hash| u64::from_str_radix(hash, 16).ok()).collect();
         if !hashes.is_empty() {
-            self.subject.know_addresses(&hashes);
+            self.subject.know_addresses(&hashes, Now::by_clock());
         }
         self.state.store(state);
     }
@@ -223,6 +228,11 @@ impl State {
     /// No limit holds for it.
     pub fn is_exempt(&self) -> bool {
         self.role == Role::Special
+    }
+
+    /// Its own quotas: tokens per group of models.
+    pub fn quotas(&self) -> &BTreeMap<String, u64> {
+        &self.quotas
     }
 
     fn terms(&self, rules: &Rules) -> Terms {

@@ -9,8 +9,8 @@ use http::{HeaderMap, Method, header};
 
 use super::caller::Caller;
 use super::desk::{Desk, From};
-use super::moment::now_ms;
 use super::refusal::{Answer, Refusal};
+use crate::access::limits::Now;
 use crate::access::{Credential, Lookup};
 
 /// What a caller must be.
@@ -64,10 +64,61 @@ pub const TABLE: &[(&str, &[(&str, Needs)])] = &[
 /// What everything is below.
 pub const ROOT: &str = "/admin/v1";
 
+/// What each method of a route needs.
+type Row = &'static [(&'static str, Needs)];
+
 /// The row of a route, by its pattern.
-fn row(path: &str) -> Option<&'static [(&'static str, Needs)]> {
+fn row(path: &str) -> Option<Row> {
     let path = path.strip_prefix(ROOT)?;
     TABLE.iter().find(|(known, _)| *known == path).map(|(_, methods)| *methods)
+}
+
+/// The row of a route, by a path as it is asked for.
+fn row_of(path: &str) -> Option<Row> {
+    let path = path.strip_prefix(ROOT)?;
+    let matches = |known: &str| {
+        let (mut parts, mut known) = (path.split('/'), known.split('/'));
+        let same = known
+            .by_ref()
+            .all(|known| parts.next().is_some_and(|part| part == known || known.starts_with('{')));
+        same && parts.next().is_none()
+    };
+    TABLE.iter().find(|(known, _)| matches(known)).map(|(_, methods)| *methods)
+}
+
+/// Whether to read the body of a request with this head. What nobody may do, or this caller may not,
+/// is refused before it has cost any memory; where no body could mean anything none is read.
+pub fn wants_body(desk: &Desk, head: &http::Request<()>, from: Option<From>) -> Answer<bool> {
+    let Some(row) = row_of(head.uri().path()) else { return Ok(false) };
+    let Ok(needs) = needs(row, head.method()) else { return Ok(false) };
+    Ok(judge(desk, needs, head.headers(), from)?.is_some())
+}
+
+/// What a method of a route needs.
+fn needs(row: Row, method: &Method) -> Answer<Needs> {
+    let method = if *method == Method::HEAD { &Method::GET } else { method };
+    let found = row.iter().find(|(known, _)| *known == method.as_str());
+    found.map(|(_, needs)| *needs).ok_or_else(|| {
+        let allowed: Vec<&str> = row.iter().map(|(method, _)| *method).collect();
+        Refusal::wrong_method(&allowed.join(", "))
+    })
+}
+
+/// Who calls, where that matters; whoever may not is refused.
+fn judge(
+    desk: &Desk,
+    needs: Needs,
+    headers: &HeaderMap,
+    from: Option<From>,
+) -> Answer<Option<Caller>> {
+    if needs == Nobody {
+        return Ok(None);
+    }
+    let caller = identify(desk, headers, from)?;
+    if needs == Unbounded && caller.is_bounded() {
+        return Err(Refusal::forbidden("Your key or user has bounds, and this has none."));
+    }
+    Ok(Some(caller))
 }
 
 /// Lets a request through to its handler, with who it is from, or refuses it.
@@ -78,21 +129,9 @@ pub async fn authorize(
     next: Next,
 ) -> Answer {
     let refused = || Refusal::forbidden("Nobody may do this.");
-    let methods = row(path.as_str()).ok_or_else(refused)?;
-    let method = match request.method() {
-        method if *method == Method::HEAD => Method::GET,
-        method => method.clone(),
-    };
-    let Some((_, needs)) = methods.iter().find(|(known, _)| *known == method.as_str()) else {
-        let allowed: Vec<&str> = methods.iter().map(|(method, _)| *method).collect();
-        return Err(Refusal::wrong_method(&allowed.join(", ")));
-    };
-    if *needs != Nobody {
-        let from = request.extensions().get::<From>().copied();
-        let caller = identify(&desk, request.headers(), from)?;
-        if *needs == Unbounded && caller.is_bounded() {
-            return Err(Refusal::forbidden("Your key or user has bounds, and this has none."));
-        }
+    let needs = needs(row(path.as_str()).ok_or_else(refused)?, request.method())?;
+    let from = request.extensions().get::<From>().copied();
+    if let Some(caller) = judge(&desk, needs, request.headers(), from)? {
         request.extensions_mut().insert(Arc::new(caller));
     }
     Ok(next.run(request).await)
@@ -117,7 +156,7 @@ fn identify(desk: &Desk, headers: &HeaderMap, from: Option<From>) -> Answer<Call
     if snapshot.keyring.find(&key.digest()).is_some() {
         return Err(ordinary());
     }
-    match desk.registry.find(&key.digest(), now_ms()) {
+    match desk.registry.find(&key.digest(), Now::by_clock().0) {
         Lookup::Known(principal) => Caller::of(&principal).ok_or_else(ordinary),
         Lookup::Away => Err(Refusal::store_away()),
         Lookup::Refused(_) | Lookup::Unknown => {
@@ -162,6 +201,25 @@ mod tests {
         };
         let rows: BTreeSet<(String, String)> = TABLE.iter().flat_map(row).collect();
         assert_eq!(routes, rows);
+    }
+
+    #[test]
+    fn a_path_is_found_by_its_pattern() {
+        for (path, found) in [
+            ("/admin/v1/keys", true),
+            ("/admin/v1/keys/a", true),
+            ("/admin/v1/keys/a%2Fb/rotate", true),
+            ("/admin/v1/providers/p/api-keys/0/recheck", true),
+            ("/admin/v1/keys/a/b", false),
+            ("/admin/v1/keys/a/rotate/x", false),
+            ("/admin/v1", false),
+            ("/swagger-ui/", false),
+        ] {
+            assert_eq!(row_of(path).is_some(), found, "{path}");
+        }
+        for (path, methods) in TABLE {
+            assert_eq!(row_of(&format!("{ROOT}{path}")), Some(*methods), "{path}");
+        }
     }
 
     #[test]

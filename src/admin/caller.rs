@@ -1,12 +1,13 @@
 //! Who asks, and how much of what they have they may give on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::desk::Desk;
 use super::records;
 use super::refusal::{Answer, Refusal};
-use crate::access::{KeyRecord, Principal, Role, UserRecord, globs_within};
+use crate::access::{Directory, KeyRecord, Principal, Role, Rules, UserRecord, globs_within};
 use crate::config::{Allowance, RateLimit};
-use crate::store::Store;
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -18,23 +19,28 @@ pub struct Caller {
     bounded: bool,
 }
 
-/// What a caller may give on.
+/// What a caller may give on: what its key has, and what its user has. None: anything.
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
     of: Vec<Bound>,
+    /// What holds for users that have nothing of their own.
+    rules: Arc<Rules>,
+    /// Whom keys belong to.
+    directory: Arc<Directory>,
 }
 
 /// What one record has, or asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Bound {
-    pub models: Option<Vec<String>>,
-    pub providers: Option<Vec<String>>,
+struct Bound {
+    models: Option<Vec<String>>,
+    providers: Option<Vec<String>>,
     /// Unix milliseconds.
-    pub expires_at: Option<i64>,
-    pub rate: Option<RateLimit>,
-    pub limits: Allowance,
-    /// Tokens per group of models; of a user only.
-    pub quotas: BTreeMap<String, u64>,
+    expires_at: Option<i64>,
+    rate: Option<RateLimit>,
+    /// `max_ips` is that which holds in the end.
+    limits: Allowance,
+    /// Tokens per group of models, those of the configuration included; no unlimited ones.
+    quotas: BTreeMap<String, u64>,
 }
 
 // === impl Caller ===
@@ -69,50 +75,56 @@ impl Caller {
     }
 
     /// What it may give on, by the store's latest word.
-    pub async fn bounds(&self, store: &Store) -> Answer<Bounds> {
+    pub async fn bounds(&self, desk: &Desk) -> Answer<Bounds> {
         let Some((key, user)) = &self.admin else { return Ok(Bounds::default()) };
-        let gone = Refusal::unknown_key;
-        let key: KeyRecord = records::read(store, key).await?.ok_or_else(gone)?.1;
-        let user: UserRecord = records::read(store, user).await?.ok_or_else(gone)?.1;
-        Ok(Bounds { of: vec![Bound::of_key(&key), Bound::of_user(&user)] })
+        let (store, gone) = (desk.store()?, Refusal::unknown_key);
+        let key: KeyRecord = records::read(&store, key).await?.ok_or_else(gone)?.1;
+        let user: UserRecord = records::read(&store, user).await?.ok_or_else(gone)?.1;
+        let rules = Arc::clone(&desk.snapshot.load().rules);
+        let of = vec![Bound::of_key(&key), Bound::of_user(&user, &rules)];
+        Ok(Bounds { of, rules, directory: desk.registry.directory.load_full() })
     }
 }
 
 // === impl Bounds ===
 
 impl Bounds {
-    /// Whether limits hold for whoever has these.
-    pub fn are_limited(&self) -> bool {
+    /// Refuses a user that could do more than there is to give. Errs on the side of refusing.
+    pub fn allow_user(&self, user: &UserRecord) -> Answer<()> {
         let limited = |have: &Bound| {
             have.rate.is_some() || !have.limits.is_unlimited() || !have.quotas.is_empty()
         };
-        self.of.iter().any(limited)
-    }
-
-    /// Refuses what is more than there is to give. Errs on the side of refusing.
-    pub fn allow(&self, asked: &Bound) -> Answer<()> {
-        self.of.iter().try_for_each(|have| have.allow(asked))
-    }
-
-    /// … for a user, who has quotas of their own.
-    pub fn allow_user(&self, asked: &Bound) -> Answer<()> {
-        self.allow(asked)?;
-        let more = |(group, have): (&String, &u64)| {
-            let asked = asked.quotas.get(group).copied();
-            // 0 is unlimited, and what is not said is what the configuration gives everybody.
-            *have > 0 && asked.is_some_and(|asked| asked == 0 || asked > *have)
-        };
-        if self.of.iter().flat_map(|have| &have.quotas).any(more) {
-            return Err(Refusal::beyond("quotas", "`quotas` are more than you have yourself."));
+        if user.role == Role::Special && self.of.iter().any(limited) {
+            let message = "Limits hold for you, and not for a `special` user.";
+            return Err(Refusal::beyond("role", message));
         }
-        Ok(())
+        let asked = Bound::of_user(user, &self.rules);
+        self.of.iter().try_for_each(|have| have.allow(&asked, ["max_ips", "quotas"]))
+    }
+
+    /// … and a key, which has the quotas and addresses of the user it belongs to.
+    pub fn allow_key(&self, key: &KeyRecord) -> Answer<()> {
+        if self.of.is_empty() {
+            return Ok(());
+        }
+        let mut asked = Bound::of_key(key);
+        let user = key.user.as_deref().and_then(|user| self.directory.user(user)?.state());
+        if let Some(user) = user {
+            let of_user = self.rules.max_ips(user.max_ips);
+            let most = [asked.limits.max_ips, of_user].into_iter().filter(|most| *most > 0).min();
+            asked.limits.max_ips = most.unwrap_or(0);
+            if !user.is_exempt() {
+                asked.quotas = quotas(user.quotas(), &self.rules);
+            }
+        }
+        self.of.iter().try_for_each(|have| have.allow(&asked, ["limits", "user"]))
     }
 }
 
 // === impl Bound ===
 
 impl Bound {
-    pub fn of_key(key: &KeyRecord) -> Self {
+    fn of_key(key: &KeyRecord) -> Self {
         Self {
             models: key.allowed_models.clone(),
             providers: key.allowed_providers.clone(),
@@ -123,21 +135,23 @@ impl Bound {
         }
     }
 
-    pub fn of_user(user: &UserRecord) -> Self {
+    fn of_user(user: &UserRecord, rules: &Rules) -> Self {
         Self {
             models: user.allowed_models.clone(),
             providers: user.allowed_providers.clone(),
             expires_at: user.expires_at,
             rate: user.rate_limit,
-            limits: user.limits.clone(),
-            quotas: user.quotas.clone(),
+            limits: Allowance { max_ips: rules.max_ips(user.max_ips), ..user.limits.clone() },
+            quotas: quotas(&user.quotas, rules),
         }
     }
 
-    fn allow(&self, asked: &Self) -> Answer<()> {
+    /// `words`: what decides on the addresses and on the quotas of what is asked for.
+    fn allow(&self, asked: &Self, words: [&str; 2]) -> Answer<()> {
         let beyond = |param: &str| {
             Err(Refusal::beyond(param, format!("`{param}` is more than you have yourself.")))
         };
+        let [addresses, tokens] = words;
         if !globs_within(asked.models.as_deref(), self.models.as_deref()) {
             return beyond("allowed_models");
         }
@@ -157,8 +171,26 @@ impl Bound {
         if !limits_within(&asked.limits, &self.limits) {
             return beyond("limits");
         }
+        if !within(asked.limits.max_ips.into(), self.limits.max_ips.into()) {
+            return beyond(addresses);
+        }
+        let is_more = |(group, have): (&String, &u64)| {
+            !within(asked.quotas.get(group).copied().unwrap_or(0), *have)
+        };
+        if self.quotas.iter().any(is_more) {
+            return beyond(tokens);
+        }
         Ok(())
     }
+}
+
+/// Tokens per group of models that hold for a user with these of its own. Own ones of groups that
+/// the configuration does not have may come to hold.
+fn quotas(own: &BTreeMap<String, u64>, rules: &Rules) -> BTreeMap<String, u64> {
+    let mut quotas = own.clone();
+    quotas.extend(rules.quotas(own, 0).iter().map(|it| (it.group.to_string(), it.tokens)));
+    quotas.retain(|_, tokens| *tokens > 0);
+    quotas
 }
 
 /// `None` is without end.
@@ -170,10 +202,14 @@ fn at_most<T: PartialOrd>(asked: Option<T>, have: Option<T>) -> bool {
     }
 }
 
-fn limits_within(asked: &Allowance, have: &Allowance) -> bool {
-    // 0 is unlimited.
+/// 0 is unlimited.
+fn within(asked: u64, have: u64) -> bool {
     let some = |limit: u64| (limit > 0).then_some(limit);
-    let within = |asked: u64, have: u64| at_most(some(asked), some(have));
+    at_most(some(asked), some(have))
+}
+
+/// `max_ips` apart.
+fn limits_within(asked: &Allowance, have: &Allowance) -> bool {
     let budget = match (&asked.budget, &have.budget) {
         (_, None) => true,
         (None, Some(_)) => false,
@@ -183,7 +219,6 @@ fn limits_within(asked: &Allowance, have: &Allowance) -> bool {
         && within(asked.requests_per_minute, have.requests_per_minute)
         && within(asked.tokens_per_minute, have.tokens_per_minute)
         && within(asked.max_concurrent.into(), have.max_concurrent.into())
-        && within(asked.max_ips.into(), have.max_ips.into())
 }
 
 #[cfg(test)]
@@ -191,6 +226,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::config::{Source, load};
+    use crate::store::{Changed, Kind, Record};
 
     fn bound(value: &Value) -> Bound {
         let list = |name: &str| serde_json::from_value(value[name].clone()).unwrap();
@@ -218,7 +255,10 @@ mod tests {
             asked[name] = value;
             asked
         };
-        let bounds = Bounds { of: vec![Bound::default(), bound(&have)] };
+        let allow = |asked: &Value| {
+            let have = [Bound::default(), bound(&have)];
+            have.iter().try_for_each(|have| have.allow(&bound(asked), ["limits", "user"]))
+        };
         for asked in [
             same.clone(),
             changed("models", json!(["llama-70b"])),
@@ -230,7 +270,7 @@ mod tests {
                 json!({"tokens_per_minute": 1, "budget": {"usd": "4.99", "per": "day"}}),
             ),
         ] {
-            assert!(bounds.allow(&bound(&asked)).is_ok(), "{asked}");
+            assert!(allow(&asked).is_ok(), "{asked}");
         }
         for asked in [
             changed("models", json!(null)),
@@ -247,8 +287,96 @@ mod tests {
                 json!({"tokens_per_minute": 50, "budget": {"usd": 5, "per": "hour"}}),
             ),
         ] {
-            assert!(bounds.allow(&bound(&asked)).is_err(), "{asked}");
+            assert!(allow(&asked).is_err(), "{asked}");
         }
-        assert!(Bounds::default().allow(&Bound::default()).is_ok(), "the admin key has no bounds");
+    }
+
+    fn user(value: &Value) -> UserRecord {
+        let mut user = json!({ "id": "u", "name": "u" });
+        user.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
+        serde_json::from_value(user).unwrap()
+    }
+
+    fn key(value: &Value) -> KeyRecord {
+        let mut key = json!({ "id": "k", "name": "k", "hint": "", "digest": "00" });
+        key.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
+        serde_json::from_value(key).unwrap()
+    }
+
+    /// Everybody has 100 tokens of `large` and any number of `small`, and may call from 5 addresses.
+    fn rules() -> Arc<Rules> {
+        let text = "
+providers: [{ name: p, kind: mock }]
+models: [{ name: m, targets: [{ provider: p }] }]
+users: { max_ips: 5 }
+quotas:
+  refresh: monthly
+  groups: [{ name: large, models: [l], tokens: 100 }, { name: small, models: [s], tokens: 0 }]
+";
+        let source = Source { text: text.to_owned(), ..Source::default() };
+        Arc::new(Rules::of(&load(&source).unwrap().0))
+    }
+
+    fn of(have: &Value, users: &[(&str, Value)]) -> Bounds {
+        let rules = rules();
+        let record = |(id, body): &(&str, Value)| {
+            let body = serde_json::to_string(&user(body)).unwrap();
+            let id = (*id).to_owned();
+            let record = Record { id: id.clone(), version: 1, handle: None, body, updated_at: 0 };
+            (Kind::Users, id, Some(record))
+        };
+        let changed = Changed { revision: 1, records: users.iter().map(record).collect() };
+        let directory = Arc::new(Directory::empty().apply(&changed, &rules));
+        let of = vec![Bound::of_key(&key(&json!({}))), Bound::of_user(&user(have), &rules)];
+        Bounds { of, rules, directory }
+    }
+
+    #[test]
+    fn quotas_and_addresses_of_a_user_are_within_those_of_its_maker() {
+        let plain = of(&json!({}), &[]);
+        let small = of(&json!({"quotas": {"large": 10, "small": 7}, "max_ips": 2}), &[]);
+        let wide = of(&json!({"quotas": {"large": 0}, "max_ips": 0}), &[]);
+        for (asked, by_plain, by_small) in [
+            // What is not said is what the configuration gives everybody.
+            (json!({}), true, false),
+            (json!({"quotas": {"large": 10, "small": 7}, "max_ips": 2}), true, true),
+            (json!({"quotas": {"large": 10, "small": 7}}), true, false),
+            (json!({"quotas": {"large": 10}, "max_ips": 2}), true, false),
+            (json!({"quotas": {"large": 11, "small": 7}, "max_ips": 2}), true, false),
+            (json!({"quotas": {"large": 101}}), false, false),
+            (json!({"quotas": {"large": 0}}), false, false),
+            (json!({"max_ips": 6}), false, false),
+            (json!({"max_ips": 0}), false, false),
+            (json!({"role": "special"}), false, false),
+        ] {
+            assert_eq!(plain.allow_user(&user(&asked)).is_ok(), by_plain, "{asked}");
+            assert_eq!(small.allow_user(&user(&asked)).is_ok(), by_small, "{asked}");
+            assert!(Bounds::default().allow_user(&user(&asked)).is_ok(), "the admin key: {asked}");
+        }
+        assert!(wide.allow_user(&user(&json!({"max_ips": 0, "quotas": {"large": 0}}))).is_ok());
+    }
+
+    #[test]
+    fn a_key_has_the_quotas_and_addresses_of_its_user() {
+        let users = [
+            ("same", json!({})),
+            ("more", json!({"quotas": {"large": 101}})),
+            ("special", json!({"role": "special"})),
+            ("roaming", json!({"max_ips": 9})),
+        ];
+        let bounds = of(&json!({}), &users);
+        for (asked, allowed) in [
+            (json!({"user": "same"}), true),
+            (json!({"user": "same", "limits": {"max_ips": 1}}), true),
+            (json!({"user": "roaming", "limits": {"max_ips": 5}}), true),
+            (json!({"user": "roaming"}), false),
+            (json!({"user": "more"}), false),
+            (json!({"user": "special"}), false),
+            // Nobody's has no quotas at all.
+            (json!({"limits": {"max_ips": 1}}), false),
+        ] {
+            assert_eq!(bounds.allow_key(&key(&asked)).is_ok(), allowed, "{asked}");
+        }
+        assert!(Bounds::default().allow_key(&key(&json!({}))).is_ok(), "the admin key");
     }
 }

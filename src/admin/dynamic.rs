@@ -194,7 +194,7 @@ mod tests {
 
     fn record(id: &str, item: &Value, sealed_with: &Seal) -> Record {
         let item = Item::of(item.as_object().unwrap().clone()).unwrap();
-        let body = item.seal(sealed_with, &owner(id)).unwrap().to_body();
+        let body = item.seal(sealed_with, &owner(id), None).unwrap().to_body();
         Record { id: id.to_owned(), version: 1, handle: None, body, updated_at: 0 }
     }
 

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::refusal::{Answer, Refusal};
+use crate::access::key::{LONGEST_NAME, is_sound_name};
 use crate::protocol::json;
 
 /// Objects and lists within each other; nothing an operator sends needs more.
@@ -185,14 +186,31 @@ pub fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
     }
 }
 
-/// An id: it stands in a path and in logs.
+/// An id: it stands in a path, in logs, and in the names of counters.
 pub fn check_id(id: &str) -> Answer<()> {
-    let fine = |letter: char| !letter.is_control() && !letter.is_whitespace();
-    if (1..=200).contains(&id.chars().count()) && id.chars().all(fine) && !id.starts_with("file/") {
+    if is_sound_name(id) && !id.contains(char::is_whitespace) && !id.starts_with("file/") {
         return Ok(());
     }
-    let message = "An id has 1 to 200 characters, none of them whitespace.";
+    let message = format!("An id has 1 to {LONGEST_NAME} bytes, none of them whitespace.");
     Err(Refusal::invalid(Some("id"), message))
+}
+
+/// What a key or user is called.
+pub fn check_name(name: &str) -> Answer<()> {
+    if is_sound_name(name) {
+        return Ok(());
+    }
+    let message =
+        format!("A name has 1 to {LONGEST_NAME} bytes, none of them a control character.");
+    Err(Refusal::invalid(Some("name"), message))
+}
+
+/// Names and globs, of which none is empty.
+pub fn check_globs(name: &str, globs: Option<&[String]>) -> Answer<()> {
+    if globs.is_some_and(|globs| globs.iter().any(|glob| glob.trim().is_empty())) {
+        return Err(Refusal::invalid(Some(name), format!("`{name}` holds an empty name.")));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -234,6 +252,18 @@ mod tests {
         ] {
             assert_eq!(merged(&target, &patch), result, "{target} {patch}");
         }
+    }
+
+    #[test]
+    fn an_id_is_bounded_by_its_bytes() {
+        // Two counters would share a name that had to be cut.
+        for id in ["", "a b", "file/a", &"a".repeat(201), &"ä".repeat(101), "a\u{7}"] {
+            assert!(check_id(id).is_err(), "{id}");
+        }
+        for id in ["a", &"a".repeat(200), &"ä".repeat(100), "a/b:c"] {
+            assert!(check_id(id).is_ok(), "{id}");
+        }
+        assert!(check_name("Ada Lovelace").is_ok() && check_name(&"ä".repeat(101)).is_err());
     }
 
     #[test]

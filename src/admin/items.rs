@@ -79,7 +79,11 @@ pub async fn put(
         let message = "Only the admin key may name variables of the environment.";
         return Err(Refusal::beyond("api_keys", message));
     }
-    let sealed = item.seal(&seal, &owner(id));
+    if item.is_called_as_the_machine() && !by.is_operator() {
+        let message = "Only the admin key may have a provider called as this machine.";
+        return Err(Refusal::beyond("api_keys", message));
+    }
+    let sealed = item.seal(&seal, &owner(id), opened.as_ref());
     let sealed = sealed.map_err(|error| Refusal::invalid(Some("api_keys"), error.to_string()))?;
     let new = Record {
         id: id.to_owned(),
@@ -184,14 +188,14 @@ pub fn sent(item: &Item) -> Map<String, Value> {
     sent
 }
 
-/// A record with its secrets opened; what cannot be read has none.
+/// A record with its secrets opened; those that cannot be stay sealed.
 fn open(record: &Record, seal: &Seal, kind: Kind) -> Item {
     let empty = || Item { shape: Shape::Forebay, enabled: false, item: Map::new() };
     let item = Item::read(&record.body).unwrap_or_else(empty);
     if kind == Kind::Models {
         return item;
     }
-    item.open(seal, &owner(&record.id)).unwrap_or_else(|_| item.without_secrets())
+    item.opened_where_possible(seal, &owner(&record.id))
 }
 
 /// The key that secrets are sealed with, when the store may hold providers and models at all.

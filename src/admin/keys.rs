@@ -4,40 +4,30 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
+use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Bound, Caller};
+use super::caller::Caller;
 use super::desk::Desk;
-use super::given::{Given, Maybe, Path, Query, check_id, merge};
-use super::moment::{Moment, now_ms};
-use super::page::{Page, expected, list, one};
-use super::records::{self, By, Kept as _, view};
+use super::given::{Given, Maybe, Path, Query, check_globs, check_id, check_name, merge};
+use super::moment::Moment;
+use super::page::{Page, expected, one};
+use super::records::{self, By, Kept as _, form_of, view};
 use super::refusal::{Answer, Refusal};
 use super::shown;
+use crate::access::limits::Now;
 use crate::access::{Digest, KeyRecord, UserRecord, key};
 use crate::config::{Allowance, RateLimit, Secret};
-use crate::store::{Expected, Kind};
+use crate::store::Expected;
 
 /// A key with fewer characters can be found by trying.
 const SHORT: usize = 16;
-/// What is shown of a record and cannot be set.
-const READ_ONLY: [&str; 8] = [
-    "hint",
-    "created_by",
-    "created_at",
-    "updated_at",
-    "version",
-    "temporary",
-    "warning",
-    "standing",
-];
-
 /// A key as an operator writes it.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -88,19 +78,13 @@ pub fn router() -> OpenApiRouter<Arc<Desk>> {
 /// Keys of the store, by id.
 #[utoipa::path(get, path = "/", params(Page), responses((status = 200)))]
 async fn index(State(desk): records::State, Query(page): Query<Page>) -> Answer {
-    let store = desk.store()?;
-    let (found, more) = records::page(&store, Kind::Keys, &page).await?;
-    let shown = found.iter().map(|record| {
-        Ok(view(&records::body::<KeyRecord>(record)?, record.version, Some(record.updated_at)))
-    });
-    Ok(list(&shown.collect::<Answer<Vec<_>>>()?, more))
+    records::index::<KeyRecord>(&desk, &page).await
 }
 
 /// Makes a key. The answer is the only one that ever shows it.
 #[utoipa::path(post, path = "/", request_body = KeyForm, responses((status = 201), (status = 409)))]
 async fn create(State(desk): records::State, Extension(by): By, given: Given) -> Answer {
     let form: KeyForm = normal(given)?.form()?;
-    let store = desk.store()?;
     let id = form.id.clone().unwrap_or_else(|| key::new_id("key"));
     check_id(&id)?;
     let fresh = Fresh::of(&desk, form.key.as_deref())?;
@@ -120,12 +104,12 @@ async fn create(State(desk): records::State, Extension(by): By, given: Given) ->
         rate_limit: None,
         limits: Allowance::default(),
         tags: Vec::new(),
-        created_at: now_ms(),
+        created_at: Now::by_clock().0,
         temporary: false,
     };
     form.fill(&mut record)?;
     fresh.put(&mut record);
-    by.bounds(&store).await?.allow(&Bound::of_key(&record))?;
+    by.bounds(&desk).await?.allow_key(&record)?;
     let version = records::create(&desk, &by, &record).await?;
     let shown = fresh.shown(&record, version);
     Ok(one(StatusCode::CREATED, Some(version), &shown))
@@ -134,12 +118,7 @@ async fn create(State(desk): records::State, Extension(by): By, given: Given) ->
 /// One key.
 #[utoipa::path(get, path = "/{id}", params(("id" = String, Path)), responses((status = 200), (status = 404)))]
 async fn show(State(desk): records::State, Path(id): Path<String>) -> Answer {
-    let found = desk.store()?.get(Kind::Keys, &id).await;
-    let found = found.map_err(|error| records::unreachable_store(&error))?;
-    let record = found.ok_or_else(|| Refusal::not_found("key", &id))?;
-    let shown: KeyRecord = records::body(&record)?;
-    let shown = view(&shown, record.version, Some(record.updated_at));
-    Ok(one(StatusCode::OK, Some(record.version), &shown))
+    records::show::<KeyRecord>(&desk, &id).await
 }
 
 /// Sets all of a key: what is not given is as in a new one. The secret stays when none is given.
@@ -151,7 +130,7 @@ async fn replace(
     headers: HeaderMap,
     mut given: Given,
 ) -> Answer {
-    given.without(&READ_ONLY);
+    given.without(KeyRecord::READ_ONLY);
     given.check_id(&id)?;
     let form: KeyForm = normal(given)?.form()?;
     check_user(&desk, form.user.as_deref()).await?;
@@ -167,7 +146,7 @@ async fn update(
     headers: HeaderMap,
     mut given: Given,
 ) -> Answer {
-    given.without(&READ_ONLY);
+    given.without(KeyRecord::READ_ONLY);
     given.check_id(&id)?;
     let patch = normal(given)?.0;
     check_user(&desk, patch.get("user").and_then(Value::as_str)).await?;
@@ -186,25 +165,21 @@ async fn put(
     expected: Expected,
     form: impl Fn(&KeyRecord) -> Answer<KeyForm> + Send,
 ) -> Answer {
-    let bounds = by.bounds(&desk.store()?).await?;
+    let bounds = by.bounds(desk).await?;
     let mut fresh = None;
-    let (version, record) = records::change::<KeyRecord>(desk, by, id, expected, |record| {
+    let now = records::change::<KeyRecord>(desk, by, id, expected, |record| {
         // Who may do less than a key must not have it by giving it another secret.
-        bounds.allow(&Bound::of_key(record))?;
+        bounds.allow_key(record)?;
         let form = form(record)?;
         fresh = form.key.as_deref().map(|key| Fresh::of(desk, Some(key))).transpose()?;
         form.fill(record)?;
         if let Some(fresh) = &fresh {
             fresh.put(record);
         }
-        bounds.allow(&Bound::of_key(record))
+        bounds.allow_key(record)
     })
     .await?;
-    let shown = match fresh {
-        Some(fresh) => fresh.shown(&record, version),
-        None => view(&record, version, Some(now_ms())),
-    };
-    Ok(one(StatusCode::OK, Some(version), &shown))
+    Ok(fresh.map_or_else(|| records::changed(&now), |fresh| fresh.answer(&now)))
 }
 
 /// Removes a key. Calls under way go on.
@@ -215,8 +190,7 @@ async fn remove(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer {
-    let gone = records::remove::<KeyRecord>(&desk, &by, &id, expected(&headers)?).await?;
-    Ok(one(StatusCode::OK, None, &gone))
+    records::delete::<KeyRecord>(&desk, &by, &id, &headers).await
 }
 
 /// Gives a key another secret; the old one ends at once.
@@ -227,15 +201,14 @@ async fn rotate(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer {
-    let bounds = by.bounds(&desk.store()?).await?;
+    let bounds = by.bounds(&desk).await?;
     let (expected, fresh) = (expected(&headers)?, Fresh::of(&desk, None)?);
-    let (version, record) = records::change::<KeyRecord>(&desk, &by, &id, expected, |record| {
-        bounds.allow(&Bound::of_key(record))?;
+    let now = records::change::<KeyRecord>(&desk, &by, &id, expected, |record| {
+        bounds.allow_key(record)?;
         fresh.put(record);
         Ok(())
-    })
-    .await?;
-    Ok(one(StatusCode::OK, Some(version), &fresh.shown(&record, version)))
+    });
+    Ok(fresh.answer(&now.await?))
 }
 
 /// Disables a key, with a reason: `{"reason": "…"}`.
@@ -247,15 +220,7 @@ async fn revoke(
     headers: HeaderMap,
     given: Maybe,
 ) -> Answer {
-    let reason = given.reason()?.unwrap_or_else(|| "revoked".to_owned());
-    let expected = expected(&headers)?;
-    let (version, record) = records::change::<KeyRecord>(&desk, &by, &id, expected, |record| {
-        record.enabled = false;
-        record.disabled_reason = Some(reason.clone());
-        Ok(())
-    })
-    .await?;
-    Ok(one(StatusCode::OK, Some(version), &view(&record, version, Some(now_ms()))))
+    records::disable::<KeyRecord>(&desk, &by, &id, &headers, given, "revoked").await
 }
 
 /// The names members have here, in place of those they have elsewhere.
@@ -270,14 +235,6 @@ fn normal(mut given: Given) -> Answer<Given> {
     Ok(given)
 }
 
-/// A record as the form that would make it, to be patched.
-fn form_of(record: &KeyRecord) -> Map<String, Value> {
-    let mut form = record.visible();
-    let shown_only = |name: &str| READ_ONLY.contains(&name) || ["id", "is_enabled"].contains(&name);
-    form.retain(|name, value| !value.is_null() && !shown_only(name));
-    form
-}
-
 /// A key belongs to a user that is there.
 async fn check_user(desk: &Desk, user: Option<&str>) -> Answer<()> {
     let Some(user) = user else { return Ok(()) };
@@ -287,21 +244,11 @@ async fn check_user(desk: &Desk, user: Option<&str>) -> Answer<()> {
     }
 }
 
-/// Names and globs, of which none is empty.
-pub fn check_globs(name: &str, globs: Option<&[String]>) -> Answer<()> {
-    if globs.is_some_and(|globs| globs.iter().any(|glob| glob.trim().is_empty())) {
-        return Err(Refusal::invalid(Some(name), format!("`{name}` holds an empty name.")));
-    }
-    Ok(())
-}
-
 impl KeyForm {
     /// Sets what a form says; what it leaves out is as in a new key.
     fn fill(&self, record: &mut KeyRecord) -> Answer<()> {
         let name = self.name.clone().unwrap_or_else(|| record.id.clone());
-        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
-            return Err(Refusal::invalid(Some("name"), "A name has 1 to 200 characters."));
-        }
+        check_name(&name)?;
         check_globs("allowed_models", self.allowed_models.as_deref())?;
         check_globs("allowed_providers", self.allowed_providers.as_deref())?;
         record.name = name;
@@ -355,9 +302,14 @@ impl Fresh {
         record.hint = self.secret.hint();
     }
 
+    /// Answers a change of the secret.
+    fn answer(&self, (version, record): &records::Read<KeyRecord>) -> Response {
+        one(StatusCode::OK, Some(*version), &self.shown(record, *version))
+    }
+
     /// The record with its secret: this once.
     fn shown(&self, record: &KeyRecord, version: i64) -> Value {
-        let mut shown = shown::object(view(record, version, Some(now_ms())));
+        let mut shown = shown::object(view(record, version, Some(Now::by_clock().0)));
         shown.insert("key".to_owned(), json!(self.secret.expose()));
         let nothing = record.allowed_models.as_ref().is_some_and(Vec::is_empty);
         let nothing = nothing.then_some("`allowed_models` is empty: the key may use no model.");

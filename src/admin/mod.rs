@@ -35,7 +35,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::response::IntoResponse as _;
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -59,6 +58,9 @@ const WORK: Duration = Duration::from_mins(1);
 const LONGEST: usize = 64 << 20;
 /// The longest request id taken over from a caller, in bytes.
 const LONGEST_ID: usize = 128;
+/// A body nobody reads is let pass when it is at most so long, and comes soon.
+const SKIPPED: usize = 64 << 10;
+const SKIP: Duration = Duration::from_millis(500);
 /// What every answer says to browsers and to those between.
 const ALWAYS: [(HeaderName, &str); 3] = [
     (header::CACHE_CONTROL, "no-store"),
@@ -88,20 +90,28 @@ impl Admin {
         let work = async {
             let answer = self.router.clone().oneshot(request).await;
             let answer = answer.unwrap_or_else(|never| match never {});
-            let (mut head, body) = answer.into_parts();
-            for (name, value) in ALWAYS {
-                head.headers.insert(name, HeaderValue::from_static(value));
-            }
+            let (head, body) = answer.into_parts();
             let body = to_bytes(body, LONGEST).await;
             body.map(|body| Response::from_parts(head, body)).ok()
         };
         // A panic costs its request, and nothing else.
         let contained = AssertUnwindSafe(tokio::time::timeout(WORK, work)).catch_unwind().await;
-        match contained {
+        marked(match contained {
             Ok(Ok(Some(answer))) => answer,
-            Ok(Err(_late)) => refuse(Refusal::store_away()).await,
-            Ok(Ok(None)) | Err(_) => refuse(Refusal::internal()).await,
-        }
+            Ok(Err(_late)) => Refusal::store_away().into_bytes(),
+            Ok(Ok(None)) | Err(_) => Refusal::internal().into_bytes(),
+        })
+    }
+
+    /// Whether to read the body of a request with this head; or what to answer without it, to whom
+    /// may not ask.
+    pub fn wants_body(
+        &self,
+        head: &Request<()>,
+        from: Option<IpAddr>,
+    ) -> Result<bool, Box<Response<Bytes>>> {
+        let wanted = authorize::wants_body(&self.desk, head, from.map(From));
+        wanted.map_err(|refusal| Box::new(marked(refusal.into_bytes())))
     }
 
     /// What is answered on the listener of its own.
@@ -118,13 +128,21 @@ impl Admin {
             _ => {
                 let from = session.client_addr().and_then(|address| address.as_inet());
                 let from = from.map(std::net::SocketAddr::ip);
-                match read(session).await {
-                    Ok(request) => self.answer(request, from).await,
-                    Err(refusal) => {
-                        // What is still to come is not read.
-                        session.set_keepalive(None);
-                        refuse(refusal).await
-                    }
+                let mut head = Request::new(());
+                head.method_mut().clone_from(&request.method);
+                head.uri_mut().clone_from(&request.uri);
+                head.headers_mut().clone_from(&request.headers);
+                let read = match self.wants_body(&head, from) {
+                    Ok(true) => read(session).await.map_err(Refusal::into_bytes).map_err(marked),
+                    Ok(false) => Ok(Bytes::new()),
+                    Err(refused) => Err(*refused),
+                };
+                if !session.is_body_done() && !skip(session).await {
+                    session.set_keepalive(None);
+                }
+                match read {
+                    Ok(body) => self.answer(head.map(|()| body), from).await,
+                    Err(refused) => refused,
                 }
             }
         }
@@ -148,8 +166,8 @@ impl ServeHttp for Listener {
     }
 }
 
-/// A request with its body, bounded in size and time.
-async fn read(session: &mut ServerSession) -> Result<Request<Bytes>, Refusal> {
+/// A body, bounded in size and time.
+async fn read(session: &mut ServerSession) -> Result<Bytes, Refusal> {
     let declared = session.get_header(header::CONTENT_LENGTH);
     let declared = declared.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > LARGEST) {
@@ -169,18 +187,26 @@ async fn read(session: &mut ServerSession) -> Result<Request<Bytes>, Refusal> {
         Ok(())
     };
     tokio::time::timeout(PATIENCE, whole).await.map_err(|_| Refusal::too_slow())??;
-    let head = session.req_header();
-    let mut request = Request::new(body.freeze());
-    request.method_mut().clone_from(&head.method);
-    request.uri_mut().clone_from(&head.uri);
-    request.headers_mut().clone_from(&head.headers);
-    Ok(request)
+    Ok(body.freeze())
 }
 
-async fn refuse(refusal: Refusal) -> Response<Bytes> {
-    let (head, body) = refusal.into_response().into_parts();
-    let body = to_bytes(body, LONGEST).await.unwrap_or_default();
-    Response::from_parts(head, body)
+/// Lets a short body that nobody reads pass by, so that the connection can live on; whether it has.
+async fn skip(session: &mut ServerSession) -> bool {
+    let declared = session.get_header(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_none_or(|length| length > SKIPPED) {
+        return false;
+    }
+    let rest = async { while let Ok(Some(_)) = session.read_request_body().await {} };
+    tokio::time::timeout(SKIP, rest).await.is_ok() && session.is_body_done()
+}
+
+/// With what every answer says.
+fn marked(mut answer: Response<Bytes>) -> Response<Bytes> {
+    for (name, value) in ALWAYS {
+        answer.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    answer
 }
 
 fn plain(kind: &'static str, body: Vec<u8>) -> Response<Bytes> {

@@ -59,11 +59,6 @@ impl Visitor<'_> for Reader {
     }
 }
 
-/// Now, in Unix milliseconds.
-pub fn now_ms() -> i64 {
-    Timestamp::now().as_millisecond()
-}
-
 /// A moment as RFC 3339 has it, to the millisecond.
 pub fn in_words(ms: i64) -> Option<String> {
     Some(format!("{:.3}", Timestamp::from_millisecond(ms).ok()?))

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::caller::Caller;
 use super::desk::Desk;
+use super::given::Maybe;
 use super::moment::in_words as moment;
-use super::page::Page;
+use super::page::{Page, expected, list, one};
 use super::refusal::{Answer, Refusal};
+use crate::access::limits::Now;
 use crate::access::{KeyRecord, UserRecord};
 use crate::store::{Expected, Kind, Note, Record, Store, StoreError};
 
@@ -21,12 +25,16 @@ const TRIES: usize = 8;
 pub trait Kept: Serialize + DeserializeOwned + Clone + Send {
     const KIND: Kind;
     const NOUN: &'static str;
+    /// What is shown of a record and cannot be set.
+    const READ_ONLY: &[&str];
 
     fn id(&self) -> &str;
     /// What no other record of its kind may have.
     fn handle(&self) -> &str;
     /// For eyes and for the audit: without secrets, moments as RFC 3339 has them.
     fn visible(&self) -> Map<String, Value>;
+    /// With `Some` reason it is let in no more.
+    fn set_disabled(&mut self, reason: Option<String>);
 }
 
 /// A record, read.
@@ -46,14 +54,68 @@ pub fn body<T: Kept>(record: &Record) -> Answer<T> {
     })
 }
 
-/// A page of records, and whether there are more.
-pub async fn page(store: &Store, kind: Kind, page: &Page) -> Answer<(Vec<Record>, bool)> {
+/// Answers with a page of records, by id.
+pub async fn index<T: Kept>(desk: &Desk, page: &Page) -> Answer {
     let limit = page.limit()?;
-    let listed = store.list(kind, page.after.as_deref(), limit.saturating_add(1)).await;
+    let listed = desk.store()?.list(T::KIND, page.after.as_deref(), limit.saturating_add(1)).await;
     let mut records = listed.map_err(|error| unreachable_store(&error))?;
     let more = records.len() > limit as usize;
     records.truncate(limit as usize);
-    Ok((records, more))
+    let shown = records
+        .iter()
+        .map(|record| Ok(view(&body::<T>(record)?, record.version, Some(record.updated_at))));
+    Ok(list(&shown.collect::<Answer<Vec<_>>>()?, more))
+}
+
+/// Answers with one record.
+pub async fn show<T: Kept>(desk: &Desk, id: &str) -> Answer {
+    let found = desk.store()?.get(T::KIND, id).await;
+    let found = found.map_err(|error| unreachable_store(&error))?;
+    let record = found.ok_or_else(|| Refusal::not_found(T::NOUN, id))?;
+    let shown = view(&body::<T>(&record)?, record.version, Some(record.updated_at));
+    Ok(one(StatusCode::OK, Some(record.version), &shown))
+}
+
+/// Answers a change with the record as it is now.
+pub fn changed<T: Kept>((version, kept): &Read<T>) -> Response {
+    one(StatusCode::OK, Some(*version), &view(kept, *version, Some(Now::by_clock().0)))
+}
+
+/// Disables a record for the reason that is given, or else for this one, and answers with it.
+pub async fn disable<T: Kept>(
+    desk: &Desk,
+    caller: &Caller,
+    id: &str,
+    headers: &HeaderMap,
+    given: Maybe,
+    otherwise: &str,
+) -> Answer {
+    let reason = given.reason()?.unwrap_or_else(|| otherwise.to_owned());
+    let disabled = change::<T>(desk, caller, id, expected(headers)?, |record| {
+        record.set_disabled(Some(reason.clone()));
+        Ok(())
+    });
+    Ok(changed(&disabled.await?))
+}
+
+/// Removes a record, and says so.
+pub async fn delete<T: Kept>(
+    desk: &Desk,
+    caller: &Caller,
+    id: &str,
+    headers: &HeaderMap,
+) -> Answer {
+    let gone = remove::<T>(desk, caller, id, expected(headers)?).await?;
+    Ok(one(StatusCode::OK, None, &gone))
+}
+
+/// A record as the form that would make it, to be patched.
+pub fn form_of<T: Kept>(record: &T) -> Map<String, Value> {
+    let mut form = record.visible();
+    let shown_only =
+        |name: &str| T::READ_ONLY.contains(&name) || ["id", "is_enabled"].contains(&name);
+    form.retain(|name, value| !value.is_null() && !shown_only(name));
+    form
 }
 
 /// Writes a record that is not there yet.
@@ -109,8 +171,7 @@ pub async fn change<T: Kept>(
     Err(Refusal::conflict("contended", message))
 }
 
-/// Removes a record.
-pub async fn remove<T: Kept>(
+async fn remove<T: Kept>(
     desk: &Desk,
     caller: &Caller,
     id: &str,
@@ -133,26 +194,10 @@ pub async fn remove<T: Kept>(
 }
 
 /// Puts what has changed in the store into force here, without waiting for word from it.
-pub async fn tell(desk: &Desk, store: &Store) {
-    if !desk.registry.is_loaded() {
-        return;
-    }
-    let known = desk.registry.directory.load().revision();
-    match store.changed_since(known).await {
-        // The store was put back to an earlier state: the keeper loads it anew.
-        Ok(changed) if changed.revision < known => {}
-        Ok(changed) => {
-            desk.registry.apply(&changed);
-            // The keeper looks only at what comes after what is known here.
-            let configured = |kind: &Kind| matches!(kind, Kind::Providers | Kind::Models);
-            if changed.records.iter().any(|(kind, ..)| configured(kind))
-                && let Err(mistakes) = desk.steward.follow_store().await
-            {
-                log::error!("the store's part is not in force: {}", mistakes.join("; "));
-            }
-        }
+async fn tell(desk: &Desk, store: &Store) {
+    if let Err(error) = desk.registry.learn(store).await {
         // It is written, and the keeper hears of it when the store is back.
-        Err(error) => log::warn!("a change is not in force here yet: {error}"),
+        log::warn!("a change is not in force here yet: {error}");
     }
 }
 
@@ -174,6 +219,7 @@ pub fn unreachable_store(error: &StoreError) -> Refusal {
     match error {
         StoreError::Conflict { current } => Refusal::stale(*current),
         StoreError::Away(_) => Refusal::store_away(),
+        StoreError::Busy(_) => Refusal::store_busy(),
         _ => Refusal::internal(),
     }
 }
@@ -212,6 +258,16 @@ fn members<T: Serialize>(value: &T) -> Map<String, Value> {
 impl Kept for KeyRecord {
     const KIND: Kind = Kind::Keys;
     const NOUN: &'static str = "key";
+    const READ_ONLY: &[&str] = &[
+        "hint",
+        "created_by",
+        "created_at",
+        "updated_at",
+        "version",
+        "temporary",
+        "warning",
+        "standing",
+    ];
 
     fn id(&self) -> &str {
         &self.id
@@ -232,11 +288,17 @@ impl Kept for KeyRecord {
         in_words(&mut shown);
         shown
     }
+
+    fn set_disabled(&mut self, reason: Option<String>) {
+        (self.enabled, self.disabled_reason) = (reason.is_none(), reason);
+    }
 }
 
 impl Kept for UserRecord {
     const KIND: Kind = Kind::Users;
     const NOUN: &'static str = "user";
+    const READ_ONLY: &[&str] =
+        &["created_at", "updated_at", "version", "purge_at", "known_addresses", "quota_epoch"];
 
     fn id(&self) -> &str {
         &self.id
@@ -256,6 +318,10 @@ impl Kept for UserRecord {
         }
         in_words(&mut shown);
         shown
+    }
+
+    fn set_disabled(&mut self, reason: Option<String>) {
+        (self.enabled, self.disabled_reason) = (reason.is_none(), reason);
     }
 }
 

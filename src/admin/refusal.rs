@@ -1,7 +1,8 @@
 //! Why an operator's request is refused, in the words and the shape of `OpenAI`'s errors.
 
-use axum::Json;
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, StatusCode, header};
 use serde_json::json;
@@ -115,6 +116,12 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_away", message).after(1)
     }
 
+    /// Somebody else is changing the store for long.
+    pub fn store_busy() -> Self {
+        let message = "The store is busy with another change; nothing was changed.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_busy", message).after(1)
+    }
+
     pub fn no_store() -> Self {
         let message = "No store is configured; see `store.url`.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_away", message)
@@ -188,19 +195,28 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
+impl Refusal {
+    /// The whole answer.
+    pub fn into_bytes(self) -> http::Response<Bytes> {
         let kind = self.kind();
         let Words { status, code, message, param, mistakes, header } = *self.0;
         let mut error = json!({ "message": message, "type": kind, "param": param, "code": code });
         if let (false, Some(members)) = (mistakes.is_empty(), error.as_object_mut()) {
             members.insert("mistakes".to_owned(), json!(mistakes));
         }
-        let mut response = (status, Json(json!({ "error": error }))).into_response();
-        if let Some((name, value)) = header {
-            response.headers_mut().insert(name, value);
-        }
+        let body = Bytes::from(json!({ "error": error }).to_string());
+        let mut response = http::Response::new(body);
+        *response.status_mut() = status;
+        let json = HeaderValue::from_static("application/json");
+        let headers = response.headers_mut();
+        headers.extend([(header::CONTENT_TYPE, json)].into_iter().chain(header));
         response
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        self.into_bytes().map(Body::from)
     }
 }
 

@@ -13,8 +13,15 @@ use crate::config::Secret;
 /// Members only LLM Proxy's shape has.
 const FOREIGN: [&str; 4] = ["provider_type", "provider_key", "api_base", "model_mapping"];
 /// Members that are secrets, or lists or maps of them.
-const SECRET: [&str; 6] =
-    ["api_key", "api_keys", "headers", "access_key_id", "secret_access_key", "session_token"];
+const SECRET: [&str; 7] = [
+    "api_key",
+    "api_keys",
+    "headers",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "client_secret",
+];
 /// What a masked secret begins with.
 const MASK: char = '…';
 
@@ -101,14 +108,14 @@ impl Item {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Seals its secrets for `owner`.
-    pub fn seal(&self, seal: &Seal, owner: &str) -> Result<Self, SealError> {
-        self.with_secrets(|text| {
+    /// Seals its secrets for `owner`. Those that `before` could not open either stay as they are.
+    pub fn seal(&self, seal: &Seal, owner: &str, before: Option<&Self>) -> Result<Self, SealError> {
+        let known = before.map(Self::secrets).unwrap_or_default();
+        self.with_secrets(|text| match Seal::is_sealed(text) {
+            true if known.iter().any(|known| known == text) => Ok(text.to_owned()),
             // Nobody can bring in what another has sealed.
-            if Seal::is_sealed(text) {
-                return Err(SealError::OtherKey);
-            }
-            seal.seal(owner, text)
+            true => Err(SealError::OtherKey),
+            false => seal.seal(owner, text),
         })
     }
 
@@ -117,24 +124,24 @@ impl Item {
         self.with_secrets(|text| Ok(seal.open(owner, text)?.expose().to_owned()))
     }
 
+    /// Opens its secrets but for those that were sealed with another key, which stay sealed.
+    #[must_use]
+    pub fn opened_where_possible(&self, seal: &Seal, owner: &str) -> Self {
+        self.with_each_secret(|text| {
+            let opened = seal.open(owner, text);
+            opened.map_or_else(|_| text.to_owned(), |secret| secret.expose().to_owned())
+        })
+    }
+
     /// For eyes: of a secret only the last four characters, of a sealed one nothing.
     #[must_use]
     pub fn masked(&self) -> Self {
-        let masked = self.with_secrets(|text| {
-            let sealed = Seal::is_sealed(text);
-            let shown = if sealed { MASK.to_string() } else { Secret::new(text).hint() };
-            Ok::<_, std::convert::Infallible>(shown)
-        });
-        match masked {
-            Ok(masked) => masked,
-            Err(never) => match never {},
-        }
+        self.with_each_secret(hint)
     }
 
     /// Puts the secrets of `before` where masked ones were sent back, and where none were sent.
     pub fn restore(&mut self, before: &Self, absent_too: bool) -> Result<(), Refusal> {
         let known: Vec<String> = before.secrets();
-        let hint = |secret: &str| Secret::new(secret).hint();
         let mut restored = self.clone();
         for name in SECRET {
             let Some(value) = restored.item.get_mut(name) else { continue };
@@ -168,16 +175,20 @@ impl Item {
         Ok(())
     }
 
-    /// The same with no secret left.
-    #[must_use]
-    pub fn without_secrets(mut self) -> Self {
-        self.item.retain(|name, _| !SECRET.contains(&name.as_str()));
-        self
-    }
-
     /// Whether it names variables of this process's environment, which hold more than providers' keys.
     pub fn names_variables(&self) -> bool {
         self.secrets().iter().any(|text| text.starts_with("${"))
+    }
+
+    /// Whether it would be called as whoever this machine is to its cloud, which trusts that machine with
+    /// more than this provider.
+    pub fn is_called_as_the_machine(&self) -> bool {
+        let has = |name: &str| self.item.get(name).is_some_and(is_something);
+        match self.item.get("kind").and_then(Value::as_str) {
+            Some("vertex") => !has("api_keys"),
+            Some("bedrock") => !has("api_keys") && !has("access_key_id"),
+            _ => has("managed_identity"),
+        }
     }
 
     /// Every secret it has.
@@ -190,6 +201,14 @@ impl Item {
         found.into_inner()
     }
 
+    /// … which cannot fail.
+    fn with_each_secret(&self, change: impl Fn(&str) -> String) -> Self {
+        match self.with_secrets(|text| Ok::<_, std::convert::Infallible>(change(text))) {
+            Ok(changed) => changed,
+            Err(never) => match never {},
+        }
+    }
+
     /// The same with `change` made to every secret. Empty ones are none.
     fn with_secrets<E>(&self, change: impl Fn(&str) -> Result<String, E>) -> Result<Self, E> {
         let mut changed = self.clone();
@@ -200,6 +219,11 @@ impl Item {
         }
         Ok(changed)
     }
+}
+
+/// What is shown of a secret, sealed or not.
+fn hint(secret: &str) -> String {
+    if Seal::is_sealed(secret) { MASK.to_string() } else { Secret::new(secret).hint() }
 }
 
 fn change_texts<E>(
@@ -247,6 +271,17 @@ fn restore_texts(
         _ => {}
     }
     Ok(())
+}
+
+/// Whether there is anything in it: an empty text, as a list of such, is as good as none.
+fn is_something(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::String(text) => !text.is_empty() && text != "false",
+        Value::Array(values) => values.iter().any(is_something),
+        Value::Object(members) => !members.is_empty(),
+        Value::Bool(true) | Value::Number(_) => true,
+    }
 }
 
 // === impl Foreign ===
@@ -307,12 +342,25 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_key_of_its_own_is_called_as_the_machine() {
+        let is = |value: Value| item(&value).is_called_as_the_machine();
+        assert!(is(json!({"kind": "vertex"})) && is(json!({"kind": "bedrock"})));
+        assert!(is(json!({"kind": "vertex", "api_keys": ["", null]})));
+        assert!(is(json!({"kind": "bedrock", "access_key_id": ""})));
+        assert!(is(json!({"kind": "azure", "managed_identity": "true"})));
+        assert!(!is(json!({"kind": "vertex", "api_keys": "k"})));
+        assert!(!is(json!({"kind": "bedrock", "access_key_id": "a"})));
+        assert!(!is(json!({"kind": "azure", "managed_identity": false})));
+        assert!(!is(json!({"kind": "vllm"})));
+    }
+
+    #[test]
     fn sealed_opened_and_masked() {
         let given = item(&json!({
             "name": "a", "base_url": "http://x", "api_keys": ["fake-key-number-1", "fake-key-number-2"],
             "headers": {"x-secret": "fake-header-value"},
         }));
-        let sealed = given.seal(&seal(), "providers/a").unwrap();
+        let sealed = given.seal(&seal(), "providers/a", None).unwrap();
         assert!(!sealed.to_body().contains("fake"), "{}", sealed.to_body());
         assert_eq!(sealed.open(&seal(), "providers/a").unwrap().item, given.item);
         assert!(sealed.open(&seal(), "providers/b").is_err());
@@ -325,7 +373,27 @@ mod tests {
     fn nobody_brings_in_what_another_has_sealed() {
         let sealed = seal().seal("providers/a", "fake").unwrap();
         let given = item(&json!({"name": "b", "api_keys": [sealed]}));
-        assert!(given.seal(&seal(), "providers/b").is_err());
+        assert!(given.seal(&seal(), "providers/b", None).is_err());
+        let other = item(&json!({"name": "b", "api_keys": ["fake-upstream-key"]}));
+        assert!(given.seal(&seal(), "providers/b", Some(&other)).is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_opened_stays_sealed_through_a_change() {
+        let given =
+            json!({"name": "a", "api_keys": ["fake-key-number-1"], "headers": {"x": "fake"}});
+        let stored = item(&given).seal(&seal(), "providers/a", None).unwrap();
+        let other = Seal::new(&Secret::new("another passphrase of the tests")).unwrap();
+        let before = stored.opened_where_possible(&other, "providers/a");
+        assert_eq!(before.item, stored.item);
+        // Sent back as it is shown, and with one of the two secrets given anew.
+        let mut back = before.masked();
+        back.item.insert("headers".to_owned(), json!({"x": "new"}));
+        back.restore(&before, false).unwrap();
+        let again = back.seal(&other, "providers/a", Some(&before)).unwrap();
+        assert_eq!(again.item["api_keys"], stored.item["api_keys"]);
+        let opened = again.opened_where_possible(&other, "providers/a");
+        assert_eq!(opened.item["headers"], json!({"x": "new"}));
     }
 
     #[test]

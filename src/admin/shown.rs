@@ -87,7 +87,7 @@ pub fn provider(provider: &Provider) -> Map<String, Value> {
     object(json!({
         "id": provider.name,
         "name": provider.name,
-        "kind": kind(provider.kind),
+        "kind": provider.kind.word(),
         "endpoints": provider.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
         "api_keys": provider.api_keys.iter().map(mask).collect::<Vec<_>>(),
         "client_auth": match provider.client_auth {
@@ -115,6 +115,9 @@ pub fn provider(provider: &Provider) -> Map<String, Value> {
         "api_version": provider.api_version,
         "headers": provider.headers.iter().map(header).collect::<Map<_, _>>(),
         "dialect": provider.dialect.map(dialect),
+        "project": provider.cloud.project,
+        "location": provider.cloud.location.as_ref().filter(|_| provider.kind != Kind::Bedrock),
+        "region": provider.cloud.location.as_ref().filter(|_| provider.kind == Kind::Bedrock),
         "source": "file",
     }))
 }
@@ -210,6 +213,7 @@ pub fn api_keys(upstream: &Upstream) -> Vec<Value> {
             "reason": key.reason,
             "until": key.until.and_then(at),
             "resting_models": key.resting_models,
+            "expires": key.expires.and_then(at),
         })
     };
     states.map(key).collect()
@@ -240,20 +244,6 @@ fn scheme(url: &str) -> String {
 fn duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
-}
-
-fn kind(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Openai => "openai",
-        Kind::Azure => "azure",
-        Kind::Anthropic => "anthropic",
-        Kind::Gemini => "gemini",
-        Kind::Vertex => "vertex",
-        Kind::Bedrock => "bedrock",
-        Kind::Vllm => "vllm",
-        Kind::OpenaiCompatible => "openai_compatible",
-        Kind::Mock => "mock",
-    }
 }
 
 fn dialect(dialect: Dialect) -> &'static str {

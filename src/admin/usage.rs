@@ -16,9 +16,10 @@ use utoipa_axum::routes;
 
 use super::desk::Desk;
 use super::given::Query;
-use super::moment::{Moment, now_ms};
+use super::moment::Moment;
 use super::records::{self, unreachable_store};
 use super::refusal::{Answer, Refusal};
+use crate::access::limits::Now;
 use crate::config::format_usd;
 use crate::store::{Group, UsageQuery, UsageRow};
 
@@ -59,7 +60,7 @@ pub fn router() -> OpenApiRouter<Arc<Desk>> {
 /// Requests, tokens and money.
 #[utoipa::path(get, path = "/usage", params(Which), responses((status = 200), (status = 400)))]
 async fn show(State(desk): records::State, Query(which): Query<Which>) -> Answer {
-    let query = which.query(now_ms())?;
+    let query = which.query(Now::by_clock())?;
     let csv = match which.format.as_deref() {
         None | Some("json") => false,
         Some("csv") => true,
@@ -82,7 +83,7 @@ async fn show(State(desk): records::State, Query(which): Query<Which>) -> Answer
 }
 
 impl Which {
-    fn query(&self, now_ms: i64) -> Answer<UsageQuery> {
+    fn query(&self, now: Now) -> Answer<UsageQuery> {
         let moment = |name: &'static str, text: &Option<String>| match text {
             None => Ok(None),
             Some(text) => {
@@ -91,7 +92,7 @@ impl Which {
                 })
             }
         };
-        let to = moment("to", &self.to)?.unwrap_or(now_ms.div_euclid(HOUR_MS) + 1);
+        let to = moment("to", &self.to)?.unwrap_or(now.0.div_euclid(HOUR_MS) + 1);
         let from = moment("from", &self.from)?.unwrap_or(to.saturating_sub(USUAL));
         if from >= to {
             return Err(Refusal::invalid(Some("from"), "`from` must be before `to`."));
@@ -229,11 +230,12 @@ mod tests {
             format: None,
             limit: None,
         };
-        let query = which(None, None).query(10_000 * HOUR_MS + 5).unwrap();
+        let query = which(None, None).query(Now(10_000 * HOUR_MS + 5)).unwrap();
         assert_eq!((query.from, query.to), (10_001 - USUAL, 10_001));
-        let query = which(Some("1970-01-02"), Some("day, key,day")).query(100 * HOUR_MS).unwrap();
+        let query =
+            which(Some("1970-01-02"), Some("day, key,day")).query(Now(100 * HOUR_MS)).unwrap();
         assert_eq!((query.from, query.group_by), (24, vec![Group::Day, Group::Key]));
-        assert!(which(None, Some("colour")).query(0).is_err());
-        assert!(which(Some("2999-01-01"), None).query(0).is_err());
+        assert!(which(None, Some("colour")).query(Now(0)).is_err());
+        assert!(which(Some("2999-01-01"), None).query(Now(0)).is_err());
     }
 }

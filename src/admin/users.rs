@@ -7,26 +7,24 @@ use axum::Extension;
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::caller::{Bound, Bounds, Caller};
+use super::caller::Caller;
 use super::desk::Desk;
-use super::given::{Given, Maybe, Path, Query, check_id, merge};
-use super::keys::check_globs;
-use super::moment::{Moment, now_ms};
-use super::page::{Page, expected, list, one};
-use super::records::{self, By, Kept as _, view};
+use super::given::{Given, Maybe, Path, Query, check_globs, check_id, check_name, merge};
+use super::moment::Moment;
+use super::page::{Page, expected, one};
+use super::records::{self, By, Kept as _, form_of, view};
 use super::refusal::{Answer, Refusal};
+use crate::access::limits::Now;
 use crate::access::{Role, UserRecord, key};
 use crate::config::{Allowance, OnMaxIps, RateLimit};
-use crate::store::{Expected, Kind};
+use crate::store::Expected;
 
-/// What is shown of a record and cannot be set.
-const READ_ONLY: [&str; 6] =
-    ["created_at", "updated_at", "version", "purge_at", "known_addresses", "quota_epoch"];
+/// What callers are told of a user that an operator has disabled without a word.
+const OPERATOR: &str = "disabled by an operator";
 
 /// A user as an operator writes it.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
@@ -79,12 +77,7 @@ pub fn router() -> OpenApiRouter<Arc<Desk>> {
 /// Users, by id.
 #[utoipa::path(get, path = "/", params(Page), responses((status = 200)))]
 async fn index(State(desk): records::State, Query(page): Query<Page>) -> Answer {
-    let store = desk.store()?;
-    let (found, more) = records::page(&store, Kind::Users, &page).await?;
-    let shown = found.iter().map(|record| {
-        Ok(view(&records::body::<UserRecord>(record)?, record.version, Some(record.updated_at)))
-    });
-    Ok(list(&shown.collect::<Answer<Vec<_>>>()?, more))
+    records::index::<UserRecord>(&desk, &page).await
 }
 
 /// Makes a user.
@@ -110,25 +103,21 @@ async fn create(State(desk): records::State, Extension(by): By, given: Given) ->
         quota_epoch: 0,
         tags: Vec::new(),
         note: None,
-        created_at: now_ms(),
+        created_at: Now::by_clock().0,
         purge_at: None,
         addresses: Vec::new(),
     };
     form.fill(&mut record)?;
-    within(&by.bounds(&desk.store()?).await?, &record)?;
+    by.bounds(&desk).await?.allow_user(&record)?;
     let version = records::create(&desk, &by, &record).await?;
-    Ok(one(StatusCode::CREATED, Some(version), &view(&record, version, Some(now_ms()))))
+    let shown = view(&record, version, Some(Now::by_clock().0));
+    Ok(one(StatusCode::CREATED, Some(version), &shown))
 }
 
 /// One user.
 #[utoipa::path(get, path = "/{id}", params(("id" = String, Path)), responses((status = 200), (status = 404)))]
 async fn show(State(desk): records::State, Path(id): Path<String>) -> Answer {
-    let found = desk.store()?.get(Kind::Users, &id).await;
-    let found = found.map_err(|error| records::unreachable_store(&error))?;
-    let record = found.ok_or_else(|| Refusal::not_found("user", &id))?;
-    let user: UserRecord = records::body(&record)?;
-    let shown = view(&user, record.version, Some(record.updated_at));
-    Ok(one(StatusCode::OK, Some(record.version), &shown))
+    records::show::<UserRecord>(&desk, &id).await
 }
 
 /// Sets all of a user: what is not given is as in a new one.
@@ -140,7 +129,7 @@ async fn replace(
     headers: HeaderMap,
     mut given: Given,
 ) -> Answer {
-    given.without(&READ_ONLY);
+    given.without(UserRecord::READ_ONLY);
     given.check_id(&id)?;
     let form: UserForm = normal(given)?.form()?;
     put(&desk, &by, &id, expected(&headers)?, |_| Ok(form.clone())).await
@@ -155,7 +144,7 @@ async fn update(
     headers: HeaderMap,
     mut given: Given,
 ) -> Answer {
-    given.without(&READ_ONLY);
+    given.without(UserRecord::READ_ONLY);
     given.check_id(&id)?;
     let patch = normal(given)?.0;
     let patched = |record: &UserRecord| {
@@ -171,16 +160,26 @@ async fn put(
     by: &Caller,
     id: &str,
     expected: Expected,
-    form: impl Fn(&UserRecord) -> Answer<UserForm> + Send,
+    form: impl Fn(&UserRecord) -> Answer<UserForm> + Send + Sync,
 ) -> Answer {
-    let bounds = by.bounds(&desk.store()?).await?;
-    let (version, record) = records::change::<UserRecord>(desk, by, id, expected, |record| {
-        within(&bounds, record)?;
-        form(record)?.fill(record)?;
-        within(&bounds, record)
-    })
-    .await?;
-    Ok(one(StatusCode::OK, Some(version), &view(&record, version, Some(now_ms()))))
+    bounded(desk, by, id, expected, |record| form(record)?.fill(record)).await
+}
+
+/// Changes a user that can do no more than the caller, before and after.
+async fn bounded(
+    desk: &Desk,
+    by: &Caller,
+    id: &str,
+    expected: Expected,
+    change: impl Fn(&mut UserRecord) -> Answer<()> + Send + Sync,
+) -> Answer {
+    let bounds = by.bounds(desk).await?;
+    let now = records::change::<UserRecord>(desk, by, id, expected, |record| {
+        bounds.allow_user(record)?;
+        change(record)?;
+        bounds.allow_user(record)
+    });
+    Ok(records::changed(&now.await?))
 }
 
 /// Removes a user. Its keys stay, and open nothing.
@@ -191,8 +190,7 @@ async fn remove(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer {
-    let gone = records::remove::<UserRecord>(&desk, &by, &id, expected(&headers)?).await?;
-    Ok(one(StatusCode::OK, None, &gone))
+    records::delete::<UserRecord>(&desk, &by, &id, &headers).await
 }
 
 /// Disables a user and with it its keys, with a reason: `{"reason": "…"}`.
@@ -204,18 +202,10 @@ async fn disable(
     headers: HeaderMap,
     given: Maybe,
 ) -> Answer {
-    let reason = given.reason()?.unwrap_or_else(|| OPERATOR.to_owned());
-    let expected = expected(&headers)?;
-    let (version, record) = records::change::<UserRecord>(&desk, &by, &id, expected, |record| {
-        record.enabled = false;
-        record.disabled_reason = Some(reason.clone());
-        Ok(())
-    })
-    .await?;
-    Ok(one(StatusCode::OK, Some(version), &view(&record, version, Some(now_ms()))))
+    records::disable::<UserRecord>(&desk, &by, &id, &headers, given, OPERATOR).await
 }
 
-/// Enables a user again.
+/// Enables a user again. The addresses it was called from are forgotten.
 #[utoipa::path(post, path = "/{id}/enable", params(("id" = String, Path)), responses((status = 200), (status = 404), (status = 412)))]
 async fn enable(
     State(desk): records::State,
@@ -223,16 +213,11 @@ async fn enable(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer {
-    let expected = expected(&headers)?;
-    let bounds = by.bounds(&desk.store()?).await?;
-    let (version, record) = records::change::<UserRecord>(&desk, &by, &id, expected, |record| {
-        within(&bounds, record)?;
-        record.enabled = true;
-        record.disabled_reason = None;
+    let enable = |record: &mut UserRecord| {
+        record.set_disabled(None);
         Ok(())
-    })
-    .await?;
-    Ok(one(StatusCode::OK, Some(version), &view(&record, version, Some(now_ms()))))
+    };
+    bounded(&desk, &by, &id, expected(&headers)?, enable).await
 }
 
 /// Gives a user its quotas anew, before their time: what was used of them is forgotten.
@@ -243,18 +228,12 @@ async fn refresh_quota(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Answer {
-    let expected = expected(&headers)?;
-    let bounds = by.bounds(&desk.store()?).await?;
-    let (version, record) = records::change::<UserRecord>(&desk, &by, &id, expected, |record| {
-        within(&bounds, record)?;
+    let refresh = |record: &mut UserRecord| {
         record.quota_epoch = record.quota_epoch.saturating_add(1);
         Ok(())
-    })
-    .await?;
-    Ok(one(StatusCode::OK, Some(version), &view(&record, version, Some(now_ms()))))
+    };
+    bounded(&desk, &by, &id, expected(&headers)?, refresh).await
 }
-
-const OPERATOR: &str = "disabled by an operator";
 
 /// The names members have here, in place of those they have elsewhere.
 fn normal(mut given: Given) -> Answer<Given> {
@@ -263,31 +242,17 @@ fn normal(mut given: Given) -> Answer<Given> {
     Ok(given)
 }
 
-/// A record as the form that would make it, to be patched.
-fn form_of(record: &UserRecord) -> Map<String, Value> {
-    let mut form = record.visible();
-    let shown_only = |name: &str| READ_ONLY.contains(&name) || name == "id";
-    form.retain(|name, value| !value.is_null() && !shown_only(name));
-    form
-}
-
-/// Refuses a user that could do more than its maker.
-fn within(bounds: &Bounds, record: &UserRecord) -> Answer<()> {
-    if record.role == Role::Special && bounds.are_limited() {
-        return Err(Refusal::beyond("role", "Limits hold for you, and not for a `special` user."));
-    }
-    bounds.allow_user(&Bound::of_user(record))
-}
-
 impl UserForm {
     /// Sets what a form says; what it leaves out is as in a new user.
     fn fill(&self, record: &mut UserRecord) -> Answer<()> {
         let name = self.name.clone().unwrap_or_else(|| record.id.clone());
-        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
-            return Err(Refusal::invalid(Some("name"), "A name has 1 to 200 characters."));
-        }
+        check_name(&name)?;
         check_globs("allowed_models", self.allowed_models.as_deref())?;
         check_globs("allowed_providers", self.allowed_providers.as_deref())?;
+        if self.limits.as_ref().is_some_and(|limits| limits.max_ips > 0) {
+            let message = "`limits.max_ips` is for keys; a user's own number is `max_ips`.";
+            return Err(Refusal::invalid(Some("limits"), message));
+        }
         let enabled = self.enabled.unwrap_or(true);
         let reason = self.disabled_reason.clone().unwrap_or_else(|| OPERATOR.to_owned());
         record.name = name;

@@ -1,5 +1,6 @@
 //! How pingora shall connect to a provider's replicas.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +76,17 @@ impl PeerTemplate {
         peer.options = self.options.clone();
         // A connection is taken up again only by those who trust the same.
         peer.group_key = self.trust;
+        peer
+    }
+
+    /// The peer for what belongs to the provider and is none of its replicas: whoever lends its tokens.
+    /// It trusts the same authorities, and certificates are checked whatever the replicas' are.
+    pub fn beside(&self, address: SocketAddr, url: &config::Url, connect: Duration) -> HttpPeer {
+        let server_name = if url.https { url.host.clone() } else { String::new() };
+        let mut peer = HttpPeer::new(address, url.https, server_name);
+        peer.options.ca.clone_from(&self.options.ca);
+        peer.options.total_connection_timeout = Some(connect);
+        peer.options.connection_timeout = Some(connect);
         peer
     }
 }

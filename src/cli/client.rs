@@ -2,7 +2,7 @@
 //! runs, the same API over the store, within this process.
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::admin::dynamic::Shelf;
 use crate::admin::seal::Seal;
 use crate::admin::{Admin, Desk, Steward};
 use crate::config::{self, Config, Problem, Secret, Source, load};
-use crate::server::{self, ConfigFile};
+use crate::server::{self, ConfigFile, reachable};
 use crate::snapshot::{Origin, Snapshot};
 use crate::store::{Kind, Put, Record, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -38,8 +38,6 @@ const ANSWER: Duration = Duration::from_secs(70);
 const AT_ONCE: u32 = 1000;
 /// The longest answer: a thousand records are well below.
 const LONGEST: u64 = 64 << 20;
-/// What says that the store has had a key: from then on nobody is let in without one.
-const KEYS_MADE: &str = "keys_made";
 
 /// Which server or store is meant.
 #[derive(Debug, Clone, clap::Args)]
@@ -218,7 +216,7 @@ impl Client {
                 let made = method == "POST" && path == "/admin/v1/keys" && answer.status() == 201;
                 if made {
                     // No server is there to note it.
-                    let noted = self.runtime.block_on(here.store.set_meta(KEYS_MADE, "yes"));
+                    let noted = self.runtime.block_on(Registry::remember_keys(&here.store));
                     noted.map_err(|error| error.to_string())?;
                 }
                 (answer.status().as_u16(), answer.into_body().to_vec())
@@ -355,16 +353,6 @@ fn runtime() -> Result<Runtime, ExitCode> {
 fn failed(error: impl std::fmt::Display) -> ExitCode {
     complain(error);
     ExitCode::FAILURE
-}
-
-/// Where to connect to for a listener: one on every address is on this machine as well.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }
 
 /// Copies every record of a store into a new one in `folder`.

@@ -106,8 +106,13 @@ fn check_door(config: &Config, place: Location, findings: &Findings) {
 }
 
 fn warn_of_no_credential(provider: &Provider, findings: &Findings) {
-    let wants = matches!(provider.kind, Kind::Openai | Kind::Azure);
-    if wants && provider.api_keys.is_empty() && provider.client_auth == ClientAuth::Replace {
+    let wants =
+        matches!(provider.kind, Kind::Openai | Kind::Azure | Kind::Anthropic | Kind::Gemini);
+    if wants
+        && provider.cloud.login.is_none()
+        && provider.api_keys.is_empty()
+        && provider.client_auth == ClientAuth::Replace
+    {
         let message = format!("provider `{}` has no `api_keys`", provider.name);
         let problem = Problem::warning(provider.location, message);
         findings.report(problem.hint("give one, or set `client_auth`"));

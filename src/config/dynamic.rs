@@ -70,7 +70,8 @@ pub(super) fn first_at(location: Location) -> String {
     format!("first at line {}", location.line)
 }
 
-fn is_dynamic(location: Location) -> bool {
+/// Whether what stands here is of the database.
+pub(super) fn is_dynamic(location: Location) -> bool {
     location.line >= LINES
 }
 

@@ -12,9 +12,9 @@ use super::prices::PriceList;
 use super::read::{Section, Value};
 use super::tree::Node;
 use super::{
-    Admin, Config, Cors, Key, Limits, Listen, Metrics, Model, Privacy, Problem, Provider, Quotas,
-    Retry, Source, Store, TemporaryKeys, Timeouts, Users, check, dynamic, expand, pingora, store,
-    tree, unbuilt,
+    Admin, Capability, Config, Cors, Key, Limits, Listen, Metrics, Model, Privacy, Problem, Provider, Quotas,
+    Retry, Source, Store, TemporaryKeys, Timeouts, Translation, Users, check, dynamic, expand,
+    pingora, store, tree, unbuilt,
 };
 
 /// Parses, expands and checks a configuration; every mistake is found in one run.
@@ -33,6 +33,7 @@ pub fn load(source: &Source) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         dynamic::merge(&mut tree, &source.dynamic, &source.environment, &findings);
         let folder = source.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let mut config = read(&tree, folder, &findings)?;
+        config.providers.iter_mut().for_each(|provider| provider.cloud.anchor(folder));
         config.state_directory = store::state_directory(source.environment.get("STATE_DIRECTORY"));
         let mut config = check::check(config, &tree, &findings);
         dynamic::forget_places(&mut config);
@@ -90,6 +91,8 @@ fn read(tree: &Node, folder: &Path, findings: &Findings) -> Option<Config> {
             timeouts: s.read("timeouts", Timeouts::read).unwrap_or_default(),
             retry: s.read("retry", Retry::read).unwrap_or_default(),
             heartbeat: s.switch("heartbeat", default.heartbeat, Value::timeout),
+            translation: s.read("translation", Translation::read).unwrap_or_default(),
+            capabilities: s.read("capabilities", |v| v.list(Capability::read)).unwrap_or_default(),
             // Last, so that a hint which lists the known keys begins with the sections.
             pingora: pingora::read(s),
         };
@@ -100,7 +103,6 @@ fn read(tree: &Node, folder: &Path, findings: &Findings) -> Option<Config> {
 
 fn read_unbuilt(s: &mut Section) {
     s.read("audit", unbuilt::audit);
-    s.read("translation", unbuilt::translation);
 }
 
 fn model_prefix(value: Value) -> Option<String> {

@@ -6,7 +6,9 @@
 
 mod admin;
 mod allowance;
+mod capabilities;
 mod check;
+mod cloud;
 mod cors;
 mod dotenv;
 mod dynamic;
@@ -59,6 +61,10 @@ pub use self::admin::Admin;
 pub use self::allowance::{
     Allowance, Budget, NANOS_PER_USD, Period, PeriodError, RateLimit, format_usd, parse_usd,
 };
+pub use self::cloud::{
+    AccessKey, Authorization, AwsLogin, AzureLogin, AzureProof, Cloud, GoogleLogin, Login,
+};
+pub use self::capabilities::{Capability, ThinkingRule};
 pub use self::cors::Cors;
 pub use self::edits::{RequestEdits, ResponseEdits, Thinking, ThinkingHistory};
 pub use self::endpoint::{Endpoint, UpstreamTls};
@@ -76,7 +82,7 @@ pub use self::model::{Model, Target};
 pub use self::prices::PriceEntry;
 pub use self::privacy::Privacy;
 pub use self::problem::{Location, Problem, Problems, Severity};
-pub use self::provider::{ClientAuth, Dialect, Kind, LoadBalancing, Provider};
+pub use self::provider::{ClientAuth, Dialect, Kind, LoadBalancing, Provider, Translation};
 pub use self::quotas::{QuotaGroup, Quotas};
 pub use self::retry::{Retry, RetryOn};
 pub use self::secret::Secret;
@@ -143,6 +149,10 @@ pub struct Config {
     pub retry: Retry,
     /// How often a silent stream gets an SSE comment; `None` is off.
     pub heartbeat: Option<Duration>,
+    /// What becomes of what a provider cannot say, unless a model says it.
+    pub translation: Translation,
+    /// What models take, beside what is known of them; the first whose glob matches counts.
+    pub capabilities: Vec<Capability>,
 }
 
 // === impl Config ===
@@ -181,6 +191,7 @@ impl Config {
         for authority in self.providers.iter_mut().filter_map(|p| p.tls.ca_file.as_mut()) {
             *authority = folder.join(&authority);
         }
+        self.providers.iter_mut().for_each(|provider| provider.cloud.anchor(folder));
         self.prices_file = self.prices_file.take().map(|file| folder.join(file));
     }
 
@@ -233,6 +244,8 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             retry: Retry::default(),
             heartbeat: Some(Duration::from_secs(15)),
+            translation: Translation::default(),
+            capabilities: Vec::new(),
         }
     }
 }

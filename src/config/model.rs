@@ -2,7 +2,7 @@
 
 use super::names::Noun;
 use super::read::{Section, Value};
-use super::{Allowance, Location, Matcher, RateLimit, RequestEdits, ResponseEdits, unbuilt};
+use super::{Allowance, Location, Matcher, RateLimit, RequestEdits, ResponseEdits, Translation};
 
 /// Something clients may ask for; it has either a name or a matcher.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Model {
     pub rate_limit: Option<RateLimit>,
     /// What all callers together may use of it.
     pub limits: Allowance,
+    /// What becomes of what its providers cannot say; `None` is as for all models.
+    pub translation: Option<Translation>,
     /// Where it stands in the file.
     pub location: Location,
 }
@@ -70,9 +72,9 @@ impl Model {
                 response: s.read("response", ResponseEdits::read).unwrap_or_default(),
                 rate_limit: s.read("rate_limit", RateLimit::read),
                 limits: s.read("limits", limits).unwrap_or_default(),
+                translation: s.read("translation", Translation::read),
                 location: s.location(),
             };
-            s.read("translation", unbuilt::translation);
             report_identity(s);
             model
         })

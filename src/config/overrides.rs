@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use super::cloud::Surroundings;
 use super::{Listen, Location, Problem, Secret, Store, UpstreamTls};
 
 /// What the environment says over the file.
@@ -22,6 +23,8 @@ pub(super) struct Overrides {
     verify_tls: Option<bool>,
     /// `PROVIDER_SUFFIX`.
     pub model_prefix: Option<String>,
+    /// What clouds put there for their own SDKs.
+    pub surroundings: Surroundings,
 }
 
 // === impl Overrides ===
@@ -44,6 +47,7 @@ impl Overrides {
                 "a name without a slash at its end",
                 prefix,
             ),
+            surroundings: Surroundings::read(environment),
         };
         (overrides, variables.problems)
     }

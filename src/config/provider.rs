@@ -4,8 +4,8 @@ use super::names::Noun;
 use super::read::{Section, Value};
 use super::tree::Entry;
 use super::{
-    Ejection, Endpoint, HealthCheck, Location, MockOptions, Problem, ProviderTimeouts, Secret,
-    UpstreamTls, Url, unbuilt,
+    Cloud, Ejection, Endpoint, HealthCheck, Location, MockOptions, Problem, ProviderTimeouts,
+    Secret, UpstreamTls, Url, cloud, unbuilt,
 };
 
 // Headers that frame a request or belong to one connection.
@@ -45,6 +45,8 @@ pub struct Provider {
     pub ejection: Option<Ejection>,
     /// Azure's API version.
     pub api_version: Option<String>,
+    /// Its place in a cloud, and how the gateway logs in there.
+    pub cloud: Cloud,
     /// How it proves who it is.
     pub tls: UpstreamTls,
     /// Headers every request to it carries.
@@ -64,13 +66,13 @@ pub enum Kind {
     Openai,
     /// Azure `OpenAI`.
     Azure,
-    /// Anthropic; not supported by this version.
+    /// Anthropic.
     Anthropic,
-    /// Google's Gemini API; not supported by this version.
+    /// Google's Gemini API.
     Gemini,
-    /// Google's Vertex AI; not supported by this version.
+    /// Google's Vertex AI.
     Vertex,
-    /// Amazon Bedrock; not supported by this version.
+    /// Amazon Bedrock.
     Bedrock,
     /// A cluster of vLLM servers.
     Vllm,
@@ -79,6 +81,19 @@ pub enum Kind {
     /// A stand-in for trying things out: the built-in one, or one at a URL.
     Mock,
 }
+
+/// Each kind's word.
+const WORDS: [(&str, Kind); 9] = [
+    ("openai", Kind::Openai),
+    ("azure", Kind::Azure),
+    ("anthropic", Kind::Anthropic),
+    ("gemini", Kind::Gemini),
+    ("vertex", Kind::Vertex),
+    ("bedrock", Kind::Bedrock),
+    ("vllm", Kind::Vllm),
+    ("openai_compatible", Kind::OpenaiCompatible),
+    ("mock", Kind::Mock),
+];
 
 /// Whose key goes to the upstream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -123,6 +138,16 @@ pub enum Dialect {
     Bedrock,
 }
 
+/// What becomes of what a caller's dialect has and the provider's has not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Translation {
+    /// It is left out, and named in `x-forebay-dropped`.
+    #[default]
+    Lenient,
+    /// The call is refused.
+    Strict,
+}
+
 // === impl Provider ===
 
 impl Provider {
@@ -140,6 +165,7 @@ impl Provider {
             timeouts: ProviderTimeouts::by_kind(kind),
             ejection: Some(Ejection::default()),
             api_version: (kind == Kind::Azure).then(|| "v1".to_owned()),
+            cloud: Cloud::default(),
             tls: UpstreamTls::default(),
             headers: Vec::new(),
             dialect: None,
@@ -174,6 +200,8 @@ impl Provider {
             provider.read_access(s);
             provider.read_replicas(s);
             provider.read_kind(s, kind);
+            provider.read_cloud(s, kind);
+            provider.warn_of_unchecked(s);
             provider
         })
     }
@@ -186,10 +214,6 @@ impl Provider {
         self.headers = s.read("headers", |v| v.map(header)).unwrap_or_default();
         if let Some(tls) = s.read("tls", UpstreamTls::read) {
             self.tls = tls;
-        }
-        let encrypted = self.endpoints.iter().any(|endpoint| endpoint.url.https);
-        if encrypted && !self.tls.verify {
-            s.value.warn(format!("`{}` is called without checking its certificate", self.name));
         }
     }
 
@@ -219,12 +243,22 @@ impl Provider {
             s.error::<()>("`mock` is only for kind `mock` without `base_url` and `endpoints`");
         }
         self.mock = self.mock.take().map(|default| mock.unwrap_or(default));
-        // These kinds are refused as a whole: their keys need no complaint of their own.
-        if matches!(kind, None | Some(Kind::Vertex)) {
-            s.allow(&["project", "location", "credentials_file"]);
+    }
+
+    /// Where in its cloud it is, and how the gateway logs in there.
+    fn read_cloud(&mut self, s: &mut Section, kind: Option<Kind>) {
+        let access =
+            cloud::Access { keys: !self.api_keys.is_empty(), client_auth: self.client_auth };
+        self.cloud = Cloud::read(s, kind, access);
+        if self.endpoints.is_empty() {
+            self.endpoints = cloud::endpoints(s, &self.cloud, kind);
         }
-        if matches!(kind, None | Some(Kind::Bedrock)) {
-            s.allow(&["region", "access_key_id", "secret_access_key", "session_token"]);
+    }
+
+    fn warn_of_unchecked(&self, s: &Section) {
+        let encrypted = self.endpoints.iter().any(|endpoint| endpoint.url.https);
+        if encrypted && !self.tls.verify {
+            s.value.warn(format!("`{}` is called without checking its certificate", self.name));
         }
     }
 }
@@ -258,6 +292,8 @@ impl Kind {
     pub fn default_url(self) -> Option<Url> {
         match self {
             Self::Openai => "https://api.openai.com/v1".parse().ok(),
+            Self::Anthropic => "https://api.anthropic.com".parse().ok(),
+            Self::Gemini => "https://generativelanguage.googleapis.com".parse().ok(),
             _ => None,
         }
     }
@@ -269,22 +305,13 @@ impl Kind {
         matches!(self, Self::Azure | Self::Vllm | Self::OpenaiCompatible)
     }
 
+    /// The word that stands for it in the file.
+    pub fn word(self) -> &'static str {
+        WORDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
+    }
+
     fn read(value: Value) -> Option<Self> {
-        let kind = value.one_of(&[
-            ("openai", Self::Openai),
-            ("azure", Self::Azure),
-            ("anthropic", Self::Anthropic),
-            ("gemini", Self::Gemini),
-            ("vertex", Self::Vertex),
-            ("bedrock", Self::Bedrock),
-            ("vllm", Self::Vllm),
-            ("openai_compatible", Self::OpenaiCompatible),
-            ("mock", Self::Mock),
-        ])?;
-        if matches!(kind, Self::Anthropic | Self::Gemini | Self::Vertex | Self::Bedrock) {
-            unbuilt::refuse(value);
-        }
-        Some(kind)
+        value.one_of(&WORDS)
     }
 }
 
@@ -322,16 +349,20 @@ impl LoadBalancing {
 
 impl Dialect {
     fn read(value: Value) -> Option<Self> {
-        let dialect = value.one_of(&[
+        value.one_of(&[
             ("openai_chat", Self::OpenaiChat),
             ("openai_responses", Self::OpenaiResponses),
             ("anthropic", Self::Anthropic),
             ("gemini", Self::Gemini),
             ("bedrock", Self::Bedrock),
-        ])?;
-        if matches!(dialect, Self::Anthropic | Self::Gemini | Self::Bedrock) {
-            unbuilt::warn(value);
-        }
-        Some(dialect)
+        ])
+    }
+}
+
+// === impl Translation ===
+
+impl Translation {
+    pub(super) fn read(value: Value) -> Option<Self> {
+        value.one_of(&[("lenient", Self::Lenient), ("strict", Self::Strict)])
     }
 }

@@ -11,7 +11,7 @@ pub(super) fn refuse(value: Value) {
 }
 
 /// Says that a setting changes nothing.
-pub(super) fn warn(value: Value) {
+fn warn(value: Value) {
     value.warn(format!("`{}` has no effect in this version", value.name));
 }
 
@@ -24,12 +24,6 @@ pub(super) fn audit(value: Value) -> Option<()> {
         s.read("retention", |v| v.number(0, 10_000));
         s.read("store", database);
     })
-}
-
-/// `translation`, of all models or of one.
-pub(super) fn translation(value: Value) -> Option<()> {
-    warn(value);
-    value.one_of(&[("lenient", ()), ("strict", ())])
 }
 
 fn read(value: Value, keys: impl FnOnce(&mut Section)) -> Option<()> {

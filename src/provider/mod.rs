@@ -1,35 +1,48 @@
 //! Where and how a provider is called: its paths, its credentials, its patience for retries.
 
 mod budget;
+mod credentials;
 mod keys;
 mod profile;
+mod speech;
 
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
 pub use self::budget::Budget;
+pub use self::credentials::{
+    Asking, Grant, Login, Signer, Skew, Step, Token, TokenRequest, Unobtained, Unsignable,
+};
 pub use self::keys::{
     ApiKey, Choice, Disabled, Fault, KeyRing, KeyState, KeyStatus, Name, Probe, nearly_spent, pause,
 };
-pub use self::profile::{AuthStyle, PROFILES, Profile};
+pub use self::profile::{AuthStyle, PROFILES, Place, Profile};
+pub use self::speech::{Speech, Spoken, Wrapping, path_of};
 use crate::config::{self, ClientAuth, ProviderTimeouts, Url};
 
 /// A configured provider, ready for use: everything about it but its replicas.
 pub struct Provider {
     pub name: String,
     pub profile: &'static Profile,
+    pub speech: Speech,
     pub endpoints: Vec<Url>,
     /// The `Host` of each endpoint.
     hosts: Vec<HeaderValue>,
     /// The name, as a header has it.
     pub label: HeaderValue,
+    /// What it is called with. One that is logged in to has a single key in it: the token, or the keys to
+    /// sign with, in force.
     pub keys: KeyRing,
     pub client_auth: ClientAuth,
     /// Extra request headers, marked sensitive.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub timeouts: ProviderTimeouts,
     pub api_version: Option<String>,
+    /// Vertex: the project that pays.
+    pub project: Option<String>,
+    /// Vertex: the location. Bedrock: the region.
+    pub location: Option<String>,
     pub budget: Arc<Budget>,
 }
 
@@ -41,14 +54,27 @@ pub struct InvalidHeader {
     what: String,
 }
 
+/// A provider that cannot be called as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum Uncallable {
+    #[error(transparent)]
+    Header(#[from] InvalidHeader),
+    #[error("provider `{provider}`: {source}")]
+    Credentials { provider: String, source: Unobtained },
+}
+
 impl Provider {
     /// `before` is what the same provider was until now: its keys go on resting, and its retries on
     /// being counted.
-    pub fn new(given: &config::Provider, before: Option<&Self>) -> Result<Self, InvalidHeader> {
+    pub fn new(given: &config::Provider, before: Option<&Self>) -> Result<Self, Uncallable> {
         let invalid = |what: String| InvalidHeader { provider: given.name.clone(), what };
         let profile = Profile::of(given.kind);
-        let keys = KeyRing::new(&given.api_keys, profile.auth, before.map(|before| &before.keys))
-            .ok_or_else(|| invalid("one of `api_keys`".to_owned()))?;
+        let known = before.map(|before| &before.keys);
+        let keys = match log_in(given, known)? {
+            Some(login) => KeyRing::of_login(login, known),
+            None => KeyRing::new(&given.api_keys, profile.auth, known)
+                .ok_or_else(|| invalid("one of `api_keys`".to_owned()))?,
+        };
         let mut headers = Vec::with_capacity(given.headers.len());
         for (name, value) in &given.headers {
             let parsed = HeaderName::try_from(name.as_str()).ok();
@@ -64,6 +90,7 @@ impl Provider {
                 .map_err(|_| invalid("its name".to_owned()))?,
             name: given.name.clone(),
             profile,
+            speech: Speech::new(given, profile),
             hosts: hosts.ok_or_else(|| invalid("the host of an endpoint".to_owned()))?,
             endpoints,
             keys,
@@ -71,8 +98,15 @@ impl Provider {
             headers,
             timeouts: given.timeouts,
             api_version: given.api_version.clone(),
+            project: given.cloud.project.clone(),
+            location: given.cloud.location.clone(),
             budget: before.map(|before| Arc::clone(&before.budget)).unwrap_or_default(),
         })
+    }
+
+    /// How it is logged in to; `None` when it is called with API keys, or with the caller's.
+    pub fn login(&self) -> Option<&Arc<Login>> {
+        self.keys.login()
     }
 
     /// The `Host` that an endpoint is asked for.
@@ -80,12 +114,30 @@ impl Provider {
         self.hosts.get(endpoint)
     }
 
-    /// The request target on this provider: `path` is the client's canonical path (`/v1/…`),
+    /// The request target on this provider: `path` is what clients of its dialect send (`/v1/…`),
     /// `model` the provider's name of the model.
     pub fn target(&self, endpoint: usize, path: &str, query: Option<&str>, model: &str) -> String {
         let base = self.endpoints.get(endpoint).map_or("", |url| url.path.as_str());
-        self.profile.target(base, path, query, model, self.api_version.as_deref())
+        let place = Place {
+            base,
+            model,
+            api_version: self.api_version.as_deref(),
+            project: self.project.as_deref(),
+            location: self.location.as_deref(),
+        };
+        self.profile.target(path, query, &place)
     }
+}
+
+fn log_in(
+    given: &config::Provider,
+    known: Option<&KeyRing>,
+) -> Result<Option<Arc<Login>>, Uncallable> {
+    let Some(login) = &given.cloud.login else { return Ok(None) };
+    let region = given.cloud.location.as_deref().unwrap_or_default();
+    let login = Login::new(login, region, known.and_then(KeyRing::login));
+    let unusable = |source| Uncallable::Credentials { provider: given.name.clone(), source };
+    login.map(Some).map_err(unusable)
 }
 
 /// A header value that `Debug` does not print.

@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use super::Gateway;
-use super::authenticate::unix_millis;
 use super::context::{Body, Context};
 use super::refusal::Refusal;
 use super::stream::Stage;
 use crate::access::limits::{Claim, Now, Reservation, Standing, Subject, Used};
 use crate::ledger::{self, UsageBook, UsedBy, estimate_prompt};
-use crate::protocol::json::WrongType;
-use crate::protocol::openai_chat::{Operation, Usage};
-use crate::routing::{Endpoint, Leg};
+use crate::protocol::edit::Usage;
+use crate::protocol::json::{Members, Object, WrongType};
+use crate::protocol::{Operation, Task};
+use crate::routing::Leg;
 
 const HOUR: i64 = 3_600_000;
 /// The members that say how long an answer may be, in every dialect. A server may read another one than
@@ -58,7 +58,7 @@ pub fn open(ctx: &mut Context, gateway: &Gateway) -> Result<(), Refusal> {
         return Ok(());
     }
     let claim = claim(ctx)?;
-    match gateway.registry.limits.reserve(&subjects, claim, Now(unix_millis())) {
+    match gateway.registry.limits.reserve(&subjects, claim, Now::by_clock()) {
         Ok(reservation) => {
             ctx.account.standing = told(*reservation.standing());
             ctx.account.reservation = Some(reservation);
@@ -92,7 +92,7 @@ pub fn settle(ctx: &mut Context) {
     }
     let (Some(book), Some(principal)) = (book, &ctx.principal) else { return };
     let by = UsedBy {
-        hour: unix_millis().div_euclid(HOUR),
+        hour: Now::by_clock().0.div_euclid(HOUR),
         key: &principal.id,
         user: principal.owner(),
         model: ctx.model_label(),
@@ -133,7 +133,10 @@ fn claim(ctx: &mut Context) -> Result<Claim, Refusal> {
     };
     let (asked, answers) = if has_answer(ctx.asked.operation) {
         let each = largest(&ANSWERS)?.unwrap_or(1).max(1);
-        (largest(&LONGEST)?, each.saturating_mul(prompts(members.raw(bytes, "prompt"))))
+        let inner = bounds_within(members, bytes)?;
+        let each = each.max(inner.answers);
+        let longest = largest(&LONGEST)?.max(inner.longest);
+        (longest, each.saturating_mul(prompts(members.raw(bytes, "prompt"))))
     } else {
         (Some(0), 1)
     };
@@ -151,6 +154,31 @@ fn claim(ctx: &mut Context) -> Result<Claim, Refusal> {
     let quota_group = asked.and_then(|leg| ctx.snapshot.rules.group_of(&leg.asked));
     (ctx.account.prompt, ctx.account.unseen) = (prompt, unseen);
     Ok(Claim { tokens, cost_nanos, quota_group })
+}
+
+/// What Google's and Amazon's calls say of their answers, in an object of their own.
+#[derive(Default)]
+struct Bounds {
+    longest: Option<u64>,
+    answers: u64,
+}
+
+fn bounds_within(members: &Members, body: &[u8]) -> Result<Bounds, WrongType> {
+    let mut bounds = Bounds::default();
+    for name in ["generationConfig", "generation_config", "inferenceConfig"] {
+        let Some(raw) = members.raw(body, name) else { continue };
+        let wrong = |_| WrongType { name: name.to_owned(), expected: "an object" };
+        let text = std::str::from_utf8(raw).unwrap_or_default();
+        let mut object = Object::parse(text, name).map_err(wrong)?;
+        for name in ["maxOutputTokens", "max_output_tokens", "maxTokens"] {
+            let number = "a whole number that is not negative";
+            let wrong = |_| WrongType { name: name.to_owned(), expected: number };
+            bounds.longest = bounds.longest.max(object.unsigned(name).map_err(wrong)?);
+        }
+        let answers = object.unsigned("candidateCount").ok().flatten();
+        bounds.answers = bounds.answers.max(answers.unwrap_or(0));
+    }
+    Ok(bounds)
 }
 
 /// How many prompts a completion has: each is answered. A list of numbers is one.
@@ -177,16 +205,15 @@ fn longest(leg: &Leg, asked: Option<u64>, most: u32) -> u64 {
 }
 
 fn counts_tokens(ctx: &Context) -> bool {
-    match ctx.endpoint {
-        Some(Endpoint::ByModel(call)) => {
-            call.operation != Operation::Other || PROMPT_ONLY.contains(&call.label)
-        }
-        _ => false,
+    let Some(call) = ctx.endpoint.and_then(|endpoint| endpoint.routed()) else { return false };
+    match call.operation {
+        Operation::Other => PROMPT_ONLY.contains(&call.label),
+        operation => operation.task() != Some(Task::Count),
     }
 }
 
 fn has_answer(operation: Operation) -> bool {
-    !matches!(operation, Operation::Embeddings | Operation::Other)
+    operation.task() == Some(Task::Generate)
 }
 
 /// What was used, when an upstream has answered: what it told, else what has been delivered.

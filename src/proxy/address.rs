@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::context::Context;
 use super::refusal::Refusal;
 use super::{Gateway, edge};
-use crate::access::limits::{Seen, Subject};
+use crate::access::limits::{Now, Seen, Subject};
 use crate::access::{Errand, Made, Principal};
 use crate::config::OnMaxIps;
 
@@ -52,7 +52,7 @@ fn is_one_too_many(
     most: u32,
 ) -> bool {
     let Some(address) = client(ctx, session) else { return false };
-    subject.address_seen(hash(id, address), most) == Seen::TooMany
+    subject.address_seen(hash(id, address), most, Now::by_clock()) == Seen::TooMany
 }
 
 /// Where a request comes from, whether or not that is kept.

@@ -14,15 +14,17 @@ use pingora::proxy::Session;
 use super::authenticate::authenticate;
 use super::body::{Live, Part};
 use super::buffered::Share;
-use super::context::{Asked, Body, Context, Hop};
+use super::context::{Asked, Body, Context, Framing, Hop};
 use super::cut::Cut;
 use super::refusal::Refusal;
 use super::spool::Spool;
-use super::{Gateway, account, cors, heads, hold, objects, standing, tunnel};
+use super::{Gateway, account, cors, cross, heads, hold, objects, standing, tunnel};
 use crate::access::percent_decoded;
+use crate::config::Dialect;
 use crate::protocol::json::{self, Members};
 use crate::protocol::multipart::{Found, Scanner};
-use crate::protocol::openai_chat::{Caller, wants_usage};
+use crate::protocol::edit::wants_usage;
+use crate::protocol::{Operation, anthropic};
 use crate::routing::{Call, Endpoint, Local};
 use crate::telemetry::Metrics;
 
@@ -37,6 +39,8 @@ pub enum Admitted {
     Forward,
     /// To an answer of our own.
     Local(Local),
+    /// To this one.
+    Told(Bytes),
     /// To a browser's preflight.
     Preflight(Box<ResponseHeader>),
 }
@@ -70,6 +74,7 @@ pub async fn admit(
     match endpoint {
         Endpoint::Local(local) => return Ok(Admitted::Local(local)),
         Endpoint::ByModel(call) => form = by_model(session, ctx, gateway, call).await?,
+        Endpoint::ByPath { call, stream } => by_path(session, ctx, gateway, call, stream).await?,
         Endpoint::ByDefault(call) => form = by_default(session, ctx, gateway, call).await?,
         Endpoint::Realtime => realtime(session, ctx)?,
     }
@@ -79,6 +84,9 @@ pub async fn admit(
         return Err(Refusal::no_default_provider());
     }
     leave_out_providers(ctx)?;
+    if let Some(count) = cross::count_here(ctx)? {
+        return Ok(Admitted::Told(count));
+    }
     account::open(ctx, gateway)?;
     if endpoint == Endpoint::Realtime && is_websocket(session) {
         ctx.hold = Some(tunnel::install(&mut session.downstream_session, gateway.cut.clone()));
@@ -126,16 +134,22 @@ fn is_shown(ctx: &Context, endpoint: Endpoint) -> bool {
 }
 
 /// Whose dialect the caller speaks, as far as its refusals go.
-pub fn caller(path: &str, headers: &HeaderMap) -> Caller {
+pub fn caller(path: &str, headers: &HeaderMap) -> Dialect {
     static ANTHROPIC: HeaderName = HeaderName::from_static("anthropic-version");
     static GEMINI: HeaderName = HeaderName::from_static("x-goog-api-key");
+    if path.starts_with("/model/") {
+        return Dialect::Bedrock;
+    }
     if path.starts_with("/v1/messages") || headers.contains_key(&ANTHROPIC) {
-        return Caller::Anthropic;
+        return Dialect::Anthropic;
     }
     if path.starts_with("/v1beta/") || headers.contains_key(&GEMINI) {
-        return Caller::Gemini;
+        return Dialect::Gemini;
     }
-    Caller::Openai
+    if path.starts_with("/v1/responses") {
+        return Dialect::OpenaiResponses;
+    }
+    Dialect::OpenaiChat
 }
 
 async fn by_model(
@@ -157,12 +171,65 @@ async fn by_model(
         let model = members.string(&bytes, "model")?.ok_or_else(Refusal::no_model)?.into_owned();
         let stream = members.boolean(&bytes, "stream")?.unwrap_or(false);
         let usage = wants_usage(&bytes, &members);
-        ctx.asked = Asked { operation: call.operation, stream, usage };
+        ctx.asked = Asked { operation: call.operation, stream, usage, ..Asked::default() };
         ctx.body = Body::Json { bytes, members };
         model
     };
     plan(ctx, &model)?;
     Ok(form)
+}
+
+/// A call whose path names the model, and says whether it asks for a stream.
+async fn by_path(
+    session: &mut Session,
+    ctx: &mut Context,
+    gateway: &Gateway,
+    call: Call,
+    stream: bool,
+) -> Result<(), Refusal> {
+    let uri = &session.req_header().uri;
+    let model = Endpoint::model_in(uri.path()).ok_or_else(Refusal::no_model)?;
+    let model = percent_decoded(model).into_owned();
+    let framing = framing(call.operation, uri.query().unwrap_or_default());
+    let (bytes, members) =
+        read_json(session, ctx, &gateway.metrics, ctx.snapshot.config.limits.body).await?;
+    ctx.asked = Asked { operation: call.operation, stream, usage: true, framing };
+    // Texts to embed: Titan's name of them, or Cohere's.
+    let embeds = ["inputText", "texts"].iter().any(|name| members.find(name).is_some());
+    ctx.body = Body::Json { bytes, members };
+    if call.operation == Operation::Invoke && embeds && !stream {
+        ctx.asked.operation = Operation::InvokeEmbed;
+    } else if call.operation == Operation::Invoke {
+        unwrap(session, ctx, &model)?;
+    }
+    plan(ctx, &model)
+}
+
+/// What is invoked is Claude: the body is a Messages body, but for what the path says.
+fn unwrap(session: &mut Session, ctx: &mut Context, model: &str) -> Result<(), Refusal> {
+    let Body::Json { bytes, members } = &ctx.body else { return Ok(()) };
+    let unwrapped = anthropic::from_bedrock(bytes, members, model, ctx.asked.stream)?;
+    let bytes = unwrapped.splice.apply(bytes);
+    let members = json::scan(&bytes)?;
+    ctx.body = Body::Json { bytes, members };
+    ctx.asked.operation = Operation::Messages;
+    if !unwrapped.betas.is_empty() {
+        let betas = unwrapped.betas.join(",");
+        let set = session.req_header_mut().insert_header("anthropic-beta", betas);
+        set.map_err(|_| Refusal::wrong_type("anthropic_beta", "names of betas"))?;
+    }
+    Ok(())
+}
+
+/// How the clients of these calls read a stream.
+fn framing(operation: Operation, query: &str) -> Framing {
+    match operation {
+        Operation::Converse | Operation::Invoke => Framing::Frames,
+        Operation::GenerateContent if !query.split('&').any(|member| member == "alt=sse") => {
+            Framing::Array
+        }
+        _ => Framing::Events,
+    }
 }
 
 /// The targets of a model, if the caller may use it.

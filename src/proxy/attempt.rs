@@ -9,9 +9,10 @@ use pingora::{Error, ErrorType, Result};
 
 use super::body::Part;
 use super::context::{Body, Context, Course, Hop};
+use super::cross::{self, Crossing};
 use crate::balance::Pick;
 use crate::config::ClientAuth;
-use crate::provider::{ApiKey, Choice, Fault, Name, Probe, nearly_spent};
+use crate::provider::{ApiKey, Choice, Fault, Name, Probe, Spoken, nearly_spent};
 use crate::routing::{Failure, Leg, Next};
 use crate::snapshot::Upstream;
 use crate::telemetry::Metrics;
@@ -29,6 +30,12 @@ pub struct Attempt {
     pub answered: bool,
     /// Take a new connection, whatever is pooled.
     pub fresh: bool,
+    /// The provider does not know the call as it came: it is put into the provider's own dialect.
+    pub across: bool,
+    /// How it crosses, if it does.
+    pub crossing: Option<Box<Crossing>>,
+    /// Its answer's events come in frames of Bedrock's `InvokeModel`.
+    pub chunks: bool,
 }
 
 /// Whose credential an attempt carries.
@@ -161,6 +168,9 @@ fn choose_at(
         started: Instant::now(),
         answered: false,
         fresh: false,
+        across: false,
+        crossing: None,
+        chunks: false,
     })
 }
 
@@ -211,6 +221,43 @@ fn may_go_on(ctx: &Context) -> bool {
 /// How long until a key may be used for this target; `None` when one may.
 pub fn rested_in(hop: &Hop) -> Option<Duration> {
     hop.upstream.provider.keys.rested_in(hop.model())
+}
+
+/// Whether this target waits for a login.
+pub fn is_logged_out(hop: &Hop) -> bool {
+    hop.upstream.provider.keys.is_absent()
+}
+
+/// After a call was not known at a provider that might have had it: the same attempt goes out once more,
+/// in the provider's own dialect.
+pub fn repeat_across(ctx: &mut Context) -> bool {
+    let asked = ctx.asked;
+    let native = ctx.course.current.as_ref().is_some_and(|attempt| {
+        cross::spoken(asked, attempt) == Spoken::Same { perhaps: true }
+    });
+    if !native {
+        return false;
+    }
+    let Some(mut attempt) = ctx.course.current.take() else { return false };
+    (attempt.answered, attempt.started, attempt.across) = (false, Instant::now(), true);
+    ctx.course.attempts = ctx.course.attempts.saturating_sub(1);
+    ctx.course.next = Some(attempt);
+    true
+}
+
+/// After a signature was refused: when our clock was wrong, the same attempt goes out once more, by the
+/// provider's.
+pub fn repeat_by_their_clock(ctx: &mut Context, headers: &HeaderMap) -> bool {
+    let key = ctx.course.current.as_ref().and_then(Attempt::key);
+    let login = key.filter(|key| key.signer().is_some()).and_then(|key| key.login());
+    if !login.is_some_and(|login| login.skew().learn(headers)) {
+        return false;
+    }
+    let Some(mut attempt) = ctx.course.current.take() else { return false };
+    (attempt.answered, attempt.started) = (false, Instant::now());
+    ctx.course.attempts = ctx.course.attempts.saturating_sub(1);
+    ctx.course.next = Some(attempt);
+    true
 }
 
 impl Hop {

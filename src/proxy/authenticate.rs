@@ -1,13 +1,13 @@
 //! Who asks: the caller's key, looked up in the configuration, then in the directory of the store.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pingora::proxy::Session;
 
 use super::context::Context;
 use super::refusal::Refusal;
 use super::{Gateway, address};
+use crate::access::limits::Now;
 use crate::access::{Credential, Digest, Lookup, Made, Principal, Role};
 use crate::routing::{Endpoint, Local};
 
@@ -55,19 +55,13 @@ pub fn authenticate(
     Ok(())
 }
 
-/// The moment by the clock, in Unix milliseconds.
-pub fn unix_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
 /// A key that is known; `None` for one that is not.
 fn find(
     ctx: &Context,
     gateway: &Gateway,
     digest: &Digest,
 ) -> Result<Option<Arc<Principal>>, Refusal> {
-    let now = unix_millis();
+    let now = Now::by_clock().0;
     if let Some(principal) = ctx.snapshot.keyring.find(digest) {
         return match principal.refused(now) {
             Some(why) => Err(Refusal::refused_key(&why)),

@@ -19,7 +19,8 @@ use super::stream::Stage;
 use crate::access::{Credential, Principal};
 use crate::balance::Replica;
 use crate::protocol::json::Members;
-use crate::protocol::openai_chat::{Caller, Operation};
+use crate::config::Dialect;
+use crate::protocol::Operation;
 use crate::provider::ApiKey;
 use crate::routing::{Endpoint, Failure, Leg};
 use crate::snapshot::{Snapshot, Upstream};
@@ -27,6 +28,7 @@ use crate::telemetry::Metrics;
 
 static PROVIDER: HeaderName = HeaderName::from_static("x-forebay-provider");
 static MODEL: HeaderName = HeaderName::from_static("x-forebay-model");
+static DROPPED: HeaderName = HeaderName::from_static("x-forebay-dropped");
 static ATTEMPTS: HeaderName = HeaderName::from_static("x-forebay-attempts");
 
 /// One request, from its head to its log line.
@@ -37,7 +39,7 @@ pub struct Context {
     pub method: Method,
     pub request_id: HeaderValue,
     /// Whose dialect refusals are written in.
-    pub caller: Caller,
+    pub caller: Dialect,
     pub endpoint: Option<Endpoint>,
     /// Absent when privacy says so.
     pub client: Option<IpAddr>,
@@ -73,6 +75,27 @@ pub struct Asked {
     pub stream: bool,
     /// The client itself wants usage in its stream.
     pub usage: bool,
+    /// How the client reads a stream.
+    pub framing: Framing,
+}
+
+/// How the events of a stream follow each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// Server-sent events.
+    #[default]
+    Events,
+    /// The elements of a JSON array (Gemini without `alt=sse`).
+    Array,
+    /// AWS's event stream.
+    Frames,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        let framing = Framing::default();
+        Self { operation: Operation::Other, stream: false, usage: false, framing }
+    }
 }
 
 /// The request's body, in the form it is kept.
@@ -143,7 +166,7 @@ impl Context {
             started: Instant::now(),
             method: Method::default(),
             request_id: HeaderValue::from_static(""),
-            caller: Caller::Openai,
+            caller: Dialect::OpenaiChat,
             endpoint: None,
             client: None,
             principal: None,
@@ -151,7 +174,7 @@ impl Context {
             origin: None,
             own_key: None,
             body: Body::None,
-            asked: Asked { operation: Operation::Other, stream: false, usage: false },
+            asked: Asked::default(),
             hold: None,
             head_sent: false,
             course: Course::default(),
@@ -209,6 +232,10 @@ pub fn mark(ctx: &Context, head: &mut ResponseHeader) -> pingora::Result<()> {
             // Letters beyond ASCII may stand in a header, and some names have them.
             let model = HeaderValue::from_bytes(leg.upstream_model().as_bytes());
             model.map(|model| headers.insert(&MODEL, model)).ok();
+        }
+        let crossing = attempt.crossing.as_deref();
+        if let Some(dropped) = crossing.and_then(|crossing| crossing.dropped.clone()) {
+            headers.insert(&DROPPED, dropped);
         }
         let attempts = match ctx.course.attempts {
             1 => HeaderValue::from_static("1"),

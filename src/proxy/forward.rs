@@ -9,11 +9,15 @@ use super::attempt::{Attempt, Auth};
 use super::body::{Part, with_span};
 use super::clock::Patience;
 use super::context::{Asked, Body, Context};
+use super::cross;
 use super::heads;
 use super::refusal::Refusal;
+use super::sign::sign;
 use crate::access;
-use crate::protocol::json::Splice;
-use crate::protocol::openai_chat::{Edits, Operation, edit_request};
+use crate::config::Dialect;
+use crate::protocol::json::{Members, Splice};
+use crate::protocol::Operation;
+use crate::protocol::edit::{Edits, edit_request};
 use crate::routing::{Endpoint, Leg};
 
 /// Bodies up to this size go out in one write; larger ones in slices of what the client sent, so
@@ -28,29 +32,44 @@ pub fn write_request(ctx: &mut Context, request: &mut RequestHeader) -> Result<(
         return Error::e_explain(ErrorType::InternalError, "a request without an attempt");
     };
     fault!("proxy::write_request", |_| Error::e_explain(ErrorType::InternalError, "fault"));
-    write_head(ctx, attempt, request)?;
-    let (parts, length) = match body_of(attempt, &ctx.body, ctx.asked) {
+    let way = match cross::find_way(ctx, attempt, &request.headers) {
+        Ok(way) => way,
+        Err(refusal) => return refuse(ctx, refusal),
+    };
+    let Some(attempt) = &mut ctx.course.current else { return Ok(()) };
+    (attempt.crossing, attempt.chunks) = (way.crossing, way.chunks);
+    let Some(attempt) = &ctx.course.current else { return Ok(()) };
+    write_head(ctx, attempt, request, way.path.as_deref(), way.query)?;
+    let laid_out = match way.body {
+        Some(body) => Ok(Some(laid(&body, &Splice::default()))),
+        None => body_of(attempt, &ctx.body, ctx.asked),
+    };
+    let (parts, length) = match laid_out {
         Ok(Some(body)) => body,
         Ok(None) => {
+            sign(attempt, request, &[])?;
             if let Some(hold) = &ctx.hold {
                 hold.prepare(Vec::new(), patience(ctx, attempt));
             }
             return Ok(());
         }
-        Err(refusal) => {
-            ctx.refusal = Some(refusal);
-            return Error::e_explain(ErrorType::HTTPStatus(400), "the body cannot be edited");
-        }
+        Err(refusal) => return refuse(ctx, refusal),
     };
     request.remove_header(&header::TRANSFER_ENCODING);
     match length {
         Some(length) => request.insert_header(header::CONTENT_LENGTH, length)?,
         None => request.remove_header(&header::CONTENT_LENGTH).map_or((), drop),
     }
+    sign(attempt, request, &parts)?;
     if let Some(hold) = &ctx.hold {
         hold.prepare(parts, patience(ctx, attempt));
     }
     Ok(())
+}
+
+fn refuse(ctx: &mut Context, refusal: Refusal) -> Result<()> {
+    ctx.refusal = Some(refusal);
+    Error::e_explain(ErrorType::HTTPStatus(400), "the body cannot be written")
 }
 
 /// `None`: pingora's own read timeout, which knows no difference between a first byte and the next,
@@ -58,7 +77,9 @@ pub fn write_request(ctx: &mut Context, request: &mut RequestHeader) -> Result<(
 fn patience(ctx: &Context, attempt: &Attempt) -> Option<Patience> {
     let timeouts = &attempt.upstream.provider.timeouts;
     let (first_byte, between_chunks) = (timeouts.first_byte, timeouts.between_chunks);
-    let heartbeat = ctx.snapshot.config.heartbeat.filter(|_| ctx.asked.stream);
+    // Google's own SDK takes a comment for the answer's JSON; AWS's frames have none.
+    let comments = !matches!(ctx.caller, Dialect::Gemini | Dialect::Bedrock);
+    let heartbeat = ctx.snapshot.config.heartbeat.filter(|_| ctx.asked.stream && comments);
     let tunnel = matches!(ctx.body, Body::None);
     let needed = heartbeat.is_some() || first_byte != between_chunks || tunnel;
     needed.then_some(Patience { first_byte, between_chunks, heartbeat })
@@ -115,13 +136,26 @@ fn is_forwarded(name: &str, our_key: bool) -> bool {
     !(NOT_FORWARDED.contains(&name) || account && our_key)
 }
 
-fn write_head(ctx: &Context, attempt: &Attempt, request: &mut RequestHeader) -> Result<()> {
+fn write_head(
+    ctx: &Context,
+    attempt: &Attempt,
+    request: &mut RequestHeader,
+    path: Option<&str>,
+    query: Option<&str>,
+) -> Result<()> {
     let provider = &attempt.upstream.provider;
     let endpoint = attempt.pick.replica().endpoint;
-    let query = request.uri.query().and_then(access::without_keys);
     let model = attempt.leg.as_ref().map_or("", |leg| leg.upstream_model());
-    let query = query.map(|query| with_model(&query, model));
-    let target = provider.target(endpoint, request.uri.path(), query.as_deref(), model);
+    let crossing = attempt.crossing.as_deref();
+    let query = match crossing {
+        Some(_) => query.map(str::to_owned),
+        None => {
+            let query = request.uri.query().and_then(access::without_keys);
+            query.map(|query| with_model(&query, model))
+        }
+    };
+    let path = path.unwrap_or(request.uri.path());
+    let target = provider.target(endpoint, path, query.as_deref(), model);
     if request.raw_path() != target.as_bytes() {
         let target =
             target.parse().or_err(ErrorType::InternalError, "an invalid request target")?;
@@ -132,9 +166,20 @@ fn write_head(ctx: &Context, attempt: &Attempt, request: &mut RequestHeader) -> 
     let upgrades = ctx.endpoint == Some(Endpoint::Realtime);
     let unwanted = |name: &&HeaderName| {
         let upgrade = **name == header::UPGRADE || **name == header::CONNECTION;
-        !is_forwarded(name.as_str(), ours) || (upgrade && !upgrades)
+        let goes = match crossing {
+            Some(_) => cross::crosses(name.as_str()),
+            None => is_forwarded(name.as_str(), ours),
+        };
+        !goes || (upgrade && !upgrades)
     };
     let unwanted: Vec<HeaderName> = request.headers.keys().filter(unwanted).cloned().collect();
+    if let Some(crossing) = crossing {
+        cross::write_head(crossing.provider, ctx.asked.stream, request)?;
+    }
+    let dialect = crossing.map_or(provider.profile.dialect, |crossing| crossing.provider);
+    if dialect == Dialect::Anthropic {
+        cross::say_version(request)?;
+    }
     heads::edit_request(request, |headers| {
         for name in &unwanted {
             headers.remove(name);
@@ -154,7 +199,9 @@ fn write_head(ctx: &Context, attempt: &Attempt, request: &mut RequestHeader) -> 
         match &attempt.auth {
             Auth::None => {}
             Auth::Ours(key) => {
-                headers.insert(&key.header.0, key.header.1.clone());
+                if let Some((name, value)) = key.header() {
+                    headers.insert(name, value);
+                }
             }
             Auth::Callers((name, value)) => {
                 headers.insert(name, value.clone());
@@ -185,16 +232,7 @@ fn body_of(attempt: &Attempt, body: &Body, asked: Asked) -> Result<Option<Laid>,
         Body::None => Ok(None),
         Body::Json { bytes, members } => {
             let Some(leg) = &attempt.leg else { return Ok(Some(laid(bytes, &Splice::default()))) };
-            let metered =
-                matches!(asked.operation, Operation::ChatCompletions | Operation::Completions);
-            let model = leg.upstream_model();
-            let edits = Edits {
-                model: Some(model),
-                request: &leg.model.request,
-                include_usage: asked.stream && metered && !asked.usage,
-                chat_cap: attempt.upstream.provider.profile.chat_cap,
-            };
-            let splice = edit_request(asked.operation, bytes, members, &edits)?;
+            let splice = edits_of(attempt, leg, asked, bytes, members)?;
             Ok(Some(laid(bytes, &splice)))
         }
         Body::Parts { parts, length, model } => {
@@ -211,6 +249,26 @@ fn body_of(attempt: &Attempt, body: &Body, asked: Asked) -> Result<Option<Laid>,
             }
         }
     }
+}
+
+/// What the configuration changes in a body of the provider's own dialect.
+pub fn edits_of(
+    attempt: &Attempt,
+    leg: &Leg,
+    asked: Asked,
+    bytes: &Bytes,
+    members: &Members,
+) -> Result<Splice, Refusal> {
+    let metered = matches!(asked.operation, Operation::ChatCompletions | Operation::Completions);
+    // Google's and Amazon's bodies leave that to the path.
+    let named = !matches!(asked.operation.dialect(), Some(Dialect::Gemini | Dialect::Bedrock));
+    let edits = Edits {
+        model: named.then(|| leg.upstream_model()),
+        request: &leg.model.request,
+        include_usage: asked.stream && metered && !asked.usage,
+        chat_cap: attempt.upstream.provider.profile.chat_cap,
+    };
+    Ok(edit_request(asked.operation, bytes, members, &edits)?)
 }
 
 fn laid(bytes: &Bytes, splice: &Splice) -> Laid {

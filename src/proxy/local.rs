@@ -1,6 +1,5 @@
 //! What the gateway answers itself: health, metrics, the list of models.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
@@ -11,15 +10,16 @@ use jiff::Timestamp;
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::context::{Context, mark};
 use super::refusal::Refusal;
+use super::models::{self, models};
 use super::{Gateway, cors, me, operators, temporary};
-use crate::access::{Principal, percent_decoded};
-use crate::balance::{Health, ModelCard};
+use crate::access::percent_decoded;
+use crate::balance::Health;
 use crate::provider::KeyStatus;
-use crate::routing::{Local, Model};
+use crate::routing::Local;
 use crate::snapshot::{LastReload, Reload, Snapshot, Upstream};
 
 /// A finished answer.
@@ -49,8 +49,8 @@ pub async fn answer(
         }
         Local::Operators => return operators::answer(session, ctx, gateway).await,
         Local::Models => {
-            let data = models(&ctx.snapshot, ctx.principal.as_deref());
-            json(200, &json!({ "object": "list", "data": data }))
+            let known = models(&ctx.snapshot, ctx.principal.as_deref());
+            json(200, &models::list(ctx.caller, known))
         }
         Local::Me => match me::tell(ctx, gateway) {
             Ok(told) => json(200, &told),
@@ -65,10 +65,12 @@ pub async fn answer(
             Err(refusal) => return Ok(Some(refusal)),
         },
         Local::Model => {
-            let id = percent_decoded(path.strip_prefix("/v1/models/").unwrap_or_default());
+            let below = ["/v1/models/", "/v1beta/models/"];
+            let id = below.iter().find_map(|below| path.strip_prefix(below)).unwrap_or_default();
+            let id = percent_decoded(id);
             let mut known = models(&ctx.snapshot, ctx.principal.as_deref()).into_iter();
             match known.find(|model| model.get("id").and_then(Value::as_str) == Some(&*id)) {
-                Some(model) => json(200, &model),
+                Some(model) => json(200, &models::show(ctx.caller, model)),
                 None => return Ok(Some(Refusal::model_not_found(&id))),
             }
         }
@@ -101,82 +103,19 @@ pub async fn write(
     Ok(())
 }
 
+/// Writes a whole answer of ours.
+pub async fn write_json(session: &mut Session, ctx: &mut Context, body: Bytes) -> Result<()> {
+    let mut head = ResponseHeader::build(200, Some(8))?;
+    head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    write(session, ctx, head, body).await
+}
+
 fn status(status: u16, word: &str) -> Answer {
     json(status, &json!({ "status": word }))
 }
 
 fn json(status: u16, value: &Value) -> Answer {
     Answer { status, content_type: "application/json", body: value.to_string().into() }
-}
-
-/// Every model a caller may use: the configured names, then what rules let through of what the
-/// providers have. Each name once, the first wins.
-pub fn models(snapshot: &Snapshot, principal: Option<&Principal>) -> Vec<Value> {
-    let mut listed = Vec::new();
-    let mut seen = HashSet::new();
-    let may = |name: &str| principal.is_none_or(|principal| principal.may_use(name));
-    let reached =
-        |provider: &str| principal.is_none_or(|principal| principal.may_use_provider(provider));
-    let served = |model: &Model| {
-        let mut upstreams = model.targets.iter().filter_map(|it| snapshot.upstream(it.provider));
-        upstreams.any(|upstream| reached(&upstream.provider.name))
-    };
-    for model in snapshot.models.all().iter().filter(|model| served(model)) {
-        for name in &model.names {
-            if may(name) && seen.insert(name.clone()) {
-                listed.push(card(snapshot, model, name));
-            }
-        }
-    }
-    let upstreams = snapshot.upstreams.iter();
-    for upstream in upstreams.filter(|upstream| reached(&upstream.provider.name)) {
-        for known in upstream.catalogue.cards().iter() {
-            if may(&known.id) && serves(snapshot, upstream, known) && seen.insert(known.id.clone())
-            {
-                listed.push(object(&known.id, Some(known), upstream));
-            }
-        }
-    }
-    listed
-}
-
-/// Whether a request for a model of this provider would reach it under this name.
-fn serves(snapshot: &Snapshot, upstream: &Arc<Upstream>, known: &ModelCard) -> bool {
-    let Some((model, _)) = snapshot.models.find(&known.id) else { return false };
-    model.targets.iter().any(|target| {
-        let same =
-            snapshot.upstream(target.provider).is_some_and(|other| Arc::ptr_eq(other, upstream));
-        same && target.model(&known.id) == known.id
-    })
-}
-
-/// A configured model, with what the first provider that knows it says of it.
-fn card(snapshot: &Snapshot, model: &Model, name: &str) -> Value {
-    let mut owner = None;
-    for target in &model.targets {
-        let Some(upstream) = snapshot.upstream(target.provider) else { continue };
-        owner = owner.or(Some(upstream));
-        let wanted = target.model(name);
-        if let Some(known) = upstream.catalogue.cards().iter().find(|card| card.id == wanted) {
-            return object(name, Some(known), upstream);
-        }
-    }
-    owner.map_or(Value::Null, |upstream| object(name, None, upstream))
-}
-
-/// OpenAI's model object. Members that would tell of our insides are left out.
-fn object(id: &str, known: Option<&ModelCard>, upstream: &Upstream) -> Value {
-    let mut members: Map<String, Value> =
-        known.map(|card| card.members.clone()).unwrap_or_default();
-    // vLLM's path of the weights on its disk, and the name behind ours.
-    members.remove("root");
-    members.remove("parent");
-    members.remove("permission");
-    members.insert("id".to_owned(), json!(id));
-    members.insert("object".to_owned(), json!("model"));
-    members.entry("created").or_insert(json!(0));
-    members.entry("owned_by").or_insert_with(|| json!(upstream.provider.name));
-    Value::Object(members)
 }
 
 /// The configuration; and per provider and replica: health, in flight, last error, latency.
@@ -230,6 +169,7 @@ fn key(status: &KeyStatus) -> Value {
         "reason": status.reason,
         "until": status.until.and_then(moment),
         "resting_models": status.resting_models,
+        "expires": status.expires.and_then(moment),
     })
 }
 

@@ -6,9 +6,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Gateway;
-use super::authenticate::unix_millis;
 use super::context::Context;
-use super::local::models;
+use super::models::models;
 use super::refusal::Refusal;
 use crate::access::limits::{Detail, LimitKind, Now, Subject};
 use crate::access::{Made, Principal, User};
@@ -24,7 +23,7 @@ pub fn tell(ctx: &Context, gateway: &Gateway) -> Result<Value, Refusal> {
         .chain(principal.user().map(|it| it.subject()))
         .cloned()
         .collect();
-    let details = gateway.registry.limits.details(&subjects, Now(unix_millis()));
+    let details = gateway.registry.limits.details(&subjects, Now::by_clock());
     let (quotas, limits): (Vec<&Detail>, Vec<&Detail>) =
         details.iter().partition(|detail| detail.name == LimitKind::Quota.as_str());
     let id = |model: Value| model.get("id").cloned();

@@ -11,6 +11,7 @@ mod clock;
 mod contain;
 mod context;
 mod cors;
+mod cross;
 mod cut;
 mod edge;
 mod finish;
@@ -19,11 +20,13 @@ mod heads;
 mod hold;
 mod local;
 mod me;
+mod models;
 mod objects;
 mod operators;
 mod refusal;
 mod rescue;
 mod respond;
+mod sign;
 mod spool;
 mod stand_in;
 mod standing;
@@ -274,6 +277,9 @@ impl Gateway {
                 }
                 match ctx.course.hops.iter().filter_map(attempt::rested_in).min() {
                     Some(rest) => Refusal::upstream_limited(rest),
+                    None if ctx.course.hops.iter().any(attempt::is_logged_out) => {
+                        Refusal::upstream_auth()
+                    }
                     None => Refusal::no_healthy_upstream(None),
                 }
             }
@@ -281,6 +287,10 @@ impl Gateway {
                 None => return Ok(true),
                 Some(refusal) => refusal,
             },
+            Ok(Admitted::Told(body)) => {
+                local::write_json(session, ctx, body).await?;
+                return Ok(true);
+            }
             Ok(Admitted::Preflight(head)) => {
                 ctx.outcome.status = head.status.as_u16();
                 session.write_response_header(head, true).await?;

@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use crate::access::{Origin, Owners, percent_decoded};
 use crate::protocol::framing::sse::Decoder;
 use crate::protocol::json;
-use crate::protocol::openai_chat::Operation;
+use crate::protocol::Operation;
 use crate::routing::Endpoint;
 
 /// Members of a request whose strings name objects.

@@ -7,12 +7,12 @@ use http::Method;
 
 use crate::access::Why;
 use crate::access::limits::{Claim, Exceeded, LimitKind};
-use crate::config::format_usd;
+use crate::config::{Dialect, format_usd};
+use crate::protocol::canonical::{self, Invalid};
+use crate::protocol::edit::EditError;
 use crate::protocol::json::{ScanError, WrongType};
 use crate::protocol::multipart::MultipartError;
-use crate::protocol::openai_chat::{
-    self, Caller, EditError, Operation, write_refusal, write_stream_refusal,
-};
+use crate::protocol::{write_refusal, write_stream_refusal};
 
 /// Why a request is not answered as asked. Its words are for the caller: no address, no key, and
 /// nothing of a provider but its answer stands in them.
@@ -322,6 +322,23 @@ impl Refusal {
         Self { retry_after, ..Self::new(status, "upstream_error", message) }
     }
 
+    /// The provider's answer is not what its dialect promises.
+    pub fn unreadable() -> Self {
+        Self::new(502, "upstream_error", "The provider's answer could not be read.")
+    }
+
+    /// As what ends a stream.
+    pub fn as_failure(&self) -> canonical::Failure {
+        canonical::Failure {
+            kind: canonical::FailureKind::of_status(self.status),
+            status: Some(self.status),
+            message: self.message.clone(),
+            code: Some(self.code.to_owned()),
+            param: self.param.clone(),
+            retry_after: self.retry_after,
+        }
+    }
+
     /// The bodies of other requests take all the memory there is for them.
     pub fn overloaded() -> Self {
         let message = "The gateway holds as many requests as it can. Send the request again.";
@@ -375,23 +392,32 @@ impl From<EditError> for Refusal {
     }
 }
 
+impl From<Invalid> for Refusal {
+    fn from(invalid: Invalid) -> Self {
+        let message = invalid.to_string();
+        match invalid {
+            Invalid::Request { param, .. } => {
+                Self::new(400, "invalid_request", message).about(param)
+            }
+            Invalid::Unsupported { param, .. } => {
+                Self::new(400, "unsupported_parameter", message).about(param)
+            }
+        }
+    }
+}
+
 /// A refusal's body, in the caller's dialect.
-pub fn write_body(caller: Caller, refusal: &Refusal, request_id: &str) -> Bytes {
+pub fn write_body(caller: Dialect, refusal: &Refusal, request_id: &str) -> Bytes {
     write_refusal(caller, &to_write(refusal, request_id))
 }
 
 /// A refusal as the event that ends a stream, in the caller's dialect.
-pub fn write_event(
-    caller: Caller,
-    operation: Operation,
-    refusal: &Refusal,
-    request_id: &str,
-) -> Bytes {
-    write_stream_refusal(caller, operation, &to_write(refusal, request_id))
+pub fn write_event(caller: Dialect, refusal: &Refusal, request_id: &str) -> Bytes {
+    write_stream_refusal(caller, &to_write(refusal, request_id))
 }
 
-fn to_write<'a>(refusal: &'a Refusal, request_id: &'a str) -> openai_chat::Refusal<'a> {
-    openai_chat::Refusal {
+fn to_write<'a>(refusal: &'a Refusal, request_id: &'a str) -> canonical::Refusal<'a> {
+    canonical::Refusal {
         status: refusal.status,
         code: refusal.code,
         message: &refusal.message,

@@ -10,20 +10,22 @@ use super::attempt::record_failure;
 use super::body::{BAD_FORM, MODEL_NOT_ALLOWED, UPLOAD_TOO_LARGE};
 use super::contain::PANICKED;
 use super::context::Context;
+use super::cross;
 use super::cut::SHUTTING_DOWN;
+use super::stream::BrokenOff;
 use super::hold::{self, SILENT_UPSTREAM};
 use super::local;
 use super::new_request_id;
 use super::refusal::{Refusal, write_body, write_event};
 use super::respond::{break_off, is_streaming, judge_broken_off, may_retry, seconds, try_next};
-use crate::protocol::openai_chat::Caller;
+use crate::config::Dialect;
 use crate::routing::Failure;
 use crate::telemetry::Metrics;
 
 /// How long an unread body may go on arriving after a refusal, so that the client gets to read it.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(5);
 /// What is likely to have arrived with the head.
-const SHORT_BODY: u64 = 64 << 10;
+pub const SHORT_BODY: u64 = 64 << 10;
 /// How much of an unread body is read at once, and the pause between such pieces: what nobody wants
 /// must not take the processor from those who are served. 13 MB/s.
 const PIECE: usize = 64 << 10;
@@ -153,9 +155,11 @@ async fn tell_in_band(session: &mut Session, ctx: &mut Context, refusal: &Refusa
     if !is_streaming(ctx) {
         return Ok(());
     }
-    let mut bytes = break_off(ctx).map(Vec::from).unwrap_or_default();
-    let event = write_event(ctx.caller, ctx.asked.operation, refusal, ctx.request_id());
-    bytes.extend_from_slice(&event);
+    let BrokenOff { bytes, told } = break_off(ctx, refusal);
+    let mut bytes = bytes.map(Vec::from).unwrap_or_default();
+    if !told {
+        bytes.extend_from_slice(&write_event(ctx.caller, refusal, ctx.request_id()));
+    }
     session.write_response_body(Some(bytes.into()), true).await
 }
 
@@ -214,7 +218,7 @@ pub fn answer_unread(status: u16) -> Bytes {
     };
     let id = new_request_id();
     let id = id.to_str().unwrap_or_default();
-    let body = write_body(Caller::Openai, &refusal, id);
+    let body = write_body(Dialect::OpenaiChat, &refusal, id);
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", refusal.status);
     for method in &refusal.allow {
         head.extend(["allow: ", method.as_str(), "\r\n"]);
@@ -248,7 +252,7 @@ async fn answer(session: &mut Session, ctx: &mut Context, refusal: &Refusal) -> 
 
 /// Reads what the client still sends, for a while: closing with unread bytes resets the connection,
 /// and the client may never see why.
-async fn drain(session: &mut Session) {
+pub async fn drain(session: &mut Session) {
     let all = async {
         let mut read = 0;
         while let Some(piece) = session.downstream_session.read_request_body().await? {
@@ -269,6 +273,7 @@ async fn write(session: &mut Session, ctx: &mut Context, refusal: &Refusal) -> R
     let body = write_body(ctx.caller, refusal, ctx.request_id());
     let mut head = ResponseHeader::build(refusal.status, Some(8))?;
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
+    cross::write_error_type(ctx.caller, refusal.status, refusal.code, &mut head)?;
     if let Some(pause) = refusal.retry_after {
         head.insert_header(header::RETRY_AFTER, seconds(pause))?;
     }

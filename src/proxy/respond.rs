@@ -5,18 +5,22 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, Method, StatusCode, header};
 use pingora::http::ResponseHeader;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType, OrErr, Result};
 
 use super::attempt::{
     advance, blame_key, is_our_key, note_allowance, record_answer, record_failure, record_success,
+    repeat_across, repeat_by_their_clock,
 };
-use super::context::{Body, Context, mark};
+use super::context::{Body, Context, Framing, mark};
+use super::cross;
 use super::hold::{EVENT_STREAM, is_of_type};
 use super::objects::makes_objects;
 use super::refusal::{Refusal, write_body, write_event};
-use super::stream::{FAILURE, Meter, Passed, Stage, WHOLE, edit_whole, error_message, keep};
+use super::stream::{BrokenOff, FAILURE, Meter, Passed, Stage, WHOLE, edit_whole, error_message, keep};
 use crate::config::ResponseEdits;
-use crate::protocol::openai_chat::Operation;
+use crate::protocol::Operation;
+use crate::protocol::canonical::Unreadable;
+use crate::protocol::translate::Back;
 use crate::provider::{Fault, pause};
 use crate::routing::{Endpoint, Failure, Next, judge};
 use crate::telemetry::Metrics;
@@ -76,6 +80,13 @@ pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeade
         record_failure(ctx, metrics, failure);
         return fail_over(ctx, metrics, failure, Refusal::upstream_status(502, None, None));
     }
+    if status == 403 && may_retry(ctx) && repeat_by_their_clock(ctx, &head.headers) {
+        return again(Failure::Key);
+    }
+    if matches!(status, 404 | 405 | 501) && may_retry(ctx) && repeat_across(ctx) {
+        return again(failure);
+    }
+    cross::note_error(ctx, status, &head.headers);
     if is_our_key(ctx) && Fault::may_be(status) {
         if has_words(ctx, head) {
             return await_words(ctx, head, status, pause);
@@ -156,6 +167,12 @@ fn blame(
 
 fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader) -> Result<()> {
     let event_stream = is_of_type(head, EVENT_STREAM);
+    let frames = is_of_type(head, cross::FRAMES);
+    cross::note_success(ctx);
+    let crossing = ctx.course.current.as_mut().and_then(|attempt| attempt.crossing.as_mut());
+    if let Some(back) = crossing.and_then(|crossing| crossing.take_back()) {
+        return begin_translation(ctx, metrics, head, back, event_stream || frames);
+    }
     if !event_stream && is_heartbeating(ctx) {
         // The client reads events by now.
         return fail_over(ctx, metrics, Failure::Status(502), Refusal::not_streamed());
@@ -164,10 +181,18 @@ fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader)
     let stage = match leg {
         Some(leg) if head.status.as_u16() != 101 => {
             let withhold = ctx.asked.stream && !ctx.asked.usage;
-            Stage::of(ctx.asked.operation, event_stream, &leg.model.response, withhold)
+            // Google streams the elements of an array to those who do not ask for events.
+            let array = ctx.asked.stream && ctx.asked.framing == Framing::Array;
+            let streamed = event_stream || frames || array;
+            Stage::of(ctx.asked.operation, streamed, &leg.model.response, withhold)
         }
         _ => Stage::Pass,
     };
+    let chunks = ctx.course.current.as_ref().is_some_and(|attempt| attempt.chunks);
+    let stage = stage.framed(chunks, is_invoked(ctx));
+    if ctx.asked.stream && (chunks || is_invoked(ctx)) {
+        cross::write_type(ctx.asked, true, head)?;
+    }
     ctx.stage = match stage {
         Stage::Pass | Stage::Meter(_)
             if makes_objects(ctx) && is_of_type(head, "application/json") =>
@@ -184,6 +209,34 @@ fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader)
         head.remove_header(&header::CONTENT_LENGTH);
     }
     Ok(())
+}
+
+/// An answer that is put into the caller's dialect.
+fn begin_translation(
+    ctx: &mut Context,
+    metrics: &Metrics,
+    head: &mut ResponseHeader,
+    back: Back,
+    streamed: bool,
+) -> Result<()> {
+    let asked = ctx.asked;
+    let leg = ctx.course.current.as_ref().and_then(|attempt| attempt.leg.as_ref());
+    let chat = asked.operation == Operation::ChatCompletions;
+    let edits = leg.filter(|_| chat).map(|leg| leg.model.response.clone()).unwrap_or_default();
+    let chunks = ctx.course.current.as_ref().is_some_and(|attempt| attempt.chunks);
+    let stage = Stage::across(back, streamed && asked.stream, asked.stream, &edits);
+    ctx.stage = stage.framed(chunks, is_invoked(ctx));
+    if !matches!(ctx.stage, Stage::Stream(_)) {
+        record_success(ctx, metrics);
+    }
+    head.set_status(StatusCode::OK)?;
+    head.remove_header(&header::CONTENT_LENGTH);
+    cross::write_type(asked, asked.stream, head)
+}
+
+/// Whether the caller reads Claude's events in Bedrock's frames.
+fn is_invoked(ctx: &Context) -> bool {
+    ctx.asked.operation == Operation::Messages && ctx.asked.framing == Framing::Frames
 }
 
 /// Once an answer is out, the client may ask for what it tells of, which must be remembered by then.
@@ -205,9 +258,13 @@ fn keep_failure(
     pause: Option<Duration>,
 ) -> Result<()> {
     // After a heartbeat there is no status left to tell it by: it becomes an event.
-    let ours = status >= 500 || status == 429 || is_heartbeating(ctx);
+    let crosses = cross::is_crossing(ctx);
+    let ours = status >= 500 || status == 429 || crosses || is_heartbeating(ctx);
     ctx.stage = Stage::Pass;
     if ours {
+        let status = if crosses { cross::status_for(ctx.caller, status) } else { status };
+        head.set_status(status).or_err(ErrorType::InternalError, "an invalid status")?;
+        cross::write_error_type(ctx.caller, status, "", head)?;
         ctx.stage = Stage::Failure { kept: bytes::BytesMut::new() };
         ctx.refusal = Some(Refusal::upstream_status(status, None, pause));
         head.remove_header(&header::CONTENT_LENGTH);
@@ -267,7 +324,9 @@ pub fn write_head(ctx: &mut Context, head: &mut ResponseHeader) -> Result<()> {
     }
     // A provider's own id is what its support asks for; vLLM only repeats ours.
     let id = head.headers.get(&super::REQUEST_ID).filter(|id| *id != ctx.request_id).cloned();
-    let unwanted = |name: &&HeaderName| !is_returned(name.as_str());
+    let crosses = cross::is_crossing(ctx);
+    let returned = |name: &str| if crosses { cross::comes_back(name) } else { is_returned(name) };
+    let unwanted = |name: &&HeaderName| !returned(name.as_str());
     let unwanted: Vec<HeaderName> = head.headers.keys().filter(unwanted).cloned().collect();
     for name in unwanted {
         head.remove_header(&name);
@@ -323,6 +382,22 @@ pub fn write_chunk(
             }
             Ok(())
         }
+        Stage::Translate { kept, back, as_stream, usage } => {
+            if !body.take().is_none_or(|chunk| keep(kept, &chunk, WHOLE)) {
+                return Error::e_explain(ErrorType::InternalError, "an answer too long to read");
+            }
+            if end {
+                let whole = std::mem::take(kept);
+                match back.whole(&whole, *as_stream) {
+                    Ok((written, read)) => {
+                        *usage = read.map(cross::usage);
+                        *body = Some(written.into());
+                    }
+                    Err(unreadable) => return reject(ctx, metrics, &unreadable),
+                }
+            }
+            Ok(())
+        }
         Stage::Edit { kept, edits, usage } => {
             let fits = body.take().is_none_or(|chunk| keep(kept, &chunk, WHOLE));
             if !fits {
@@ -338,11 +413,14 @@ pub fn write_chunk(
         Stage::Failure { kept } => {
             body.take().map(|chunk| keep(kept, &chunk, FAILURE));
             if end && let Some(mut refusal) = ctx.refusal.take() {
-                if let Some(said) = error_message(kept) {
+                let crossing = ctx.course.current.as_ref().and_then(|it| it.crossing.as_deref());
+                if let Some(crossing) = crossing {
+                    crossing.explain(&mut refusal, kept);
+                } else if let Some(said) = error_message(kept) {
                     refusal.message = said;
                 }
                 *body = Some(if heartbeating {
-                    write_event(ctx.caller, ctx.asked.operation, &refusal, ctx.request_id())
+                    write_event(ctx.caller, &refusal, ctx.request_id())
                 } else {
                     write_body(ctx.caller, &refusal, ctx.request_id())
                 });
@@ -375,7 +453,7 @@ fn write_unjudged(
     } else {
         // The client's own mistake, in the provider's own words.
         record_client_error(ctx, metrics, Failure::Status(status));
-        if !is_heartbeating(ctx) {
+        if !is_heartbeating(ctx) && !cross::is_crossing(ctx) {
             kept.extend_from_slice(&chunk.filter(|_| !fits).unwrap_or_default());
             *body = Some(kept.freeze());
             ctx.stage = Stage::Pass;
@@ -413,7 +491,13 @@ fn write_events(
             *body = bytes;
             note_events(ctx);
             if end {
-                record_success(ctx, metrics);
+                match &ctx.stage {
+                    Stage::Stream(stream) if stream.has_failed() => {
+                        ctx.outcome.failure = Some("the stream broke off".to_owned());
+                        record_failure(ctx, metrics, Failure::Broken);
+                    }
+                    _ => record_success(ctx, metrics),
+                }
             }
             Ok(())
         }
@@ -450,12 +534,19 @@ fn note_events(ctx: &mut Context) {
     ctx.timing.last_event = Some(now);
 }
 
-/// What a stream still holds when it breaks off.
-pub fn break_off(ctx: &mut Context) -> Option<Bytes> {
+/// What a stream still holds when it breaks off, because of `refusal`.
+pub fn break_off(ctx: &mut Context, refusal: &Refusal) -> BrokenOff {
     match &mut ctx.stage {
-        Stage::Stream(stream) => stream.break_off(),
-        _ => None,
+        Stage::Stream(stream) => stream.break_off(|| refusal.as_failure()),
+        _ => BrokenOff::default(),
     }
+}
+
+/// A whole answer that is not what its dialect promises: nothing of it has gone out.
+fn reject(ctx: &mut Context, metrics: &Metrics, unreadable: &Unreadable) -> Result<()> {
+    log::warn!("{}: {unreadable}", ctx.provider_label());
+    record_failure(ctx, metrics, Failure::Broken);
+    fail_over(ctx, metrics, Failure::Broken, Refusal::unreadable())
 }
 
 /// Whether a failure can be told in the stream: the client reads events.

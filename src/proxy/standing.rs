@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::context::Context;
 use super::respond::seconds;
 use crate::access::limits::{Standing, Window};
-use crate::protocol::openai_chat::Caller;
+use crate::config::Dialect;
 
 /// Limit, what remains, and when it begins anew.
 type Names = [HeaderName; 3];
@@ -51,7 +51,7 @@ pub fn write(ctx: &Context, headers: &mut HeaderMap) {
         headers.remove(name);
     }
     let Standing { requests, tokens } = standing;
-    let anthropic = ctx.caller == Caller::Anthropic;
+    let anthropic = ctx.caller == Dialect::Anthropic;
     let names = if anthropic { &ANTHROPIC } else { &OPENAI };
     for (names, window) in names.iter().zip([requests, tokens]) {
         let ([limit, remaining, reset], Some(window)) = (names, window) else { continue };

@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::config::{ResponseEdits, Thinking};
-use crate::protocol::openai_chat::{
-    Delivered, Operation, StreamEditor, StreamOptions, Usage, edit_response, last_usage, read_usage,
+use super::cross;
+use crate::config::{Dialect, ResponseEdits, Thinking};
+use crate::protocol::bedrock::invoke::{ChunkReader, ChunkWriter};
+use crate::protocol::canonical::{Failure, FailureKind};
+use crate::protocol::translate::{Back, StreamTranslator, read_usage_of};
+use crate::protocol::{Operation, Task, write_refusal};
+use crate::protocol::edit::{
+    Delivered, StreamEditor, StreamOptions, Usage, edit_response, last_usage, read_usage,
 };
 
 /// Answers up to this size are kept whole for their edits.
@@ -28,6 +33,8 @@ pub enum Stage {
     Pass,
     /// An event stream.
     Stream(Box<Stream>),
+    /// Kept until it is whole, then put into the caller's dialect; as a stream, if it wants one.
+    Translate { kept: BytesMut, back: Back, as_stream: bool, usage: Option<Usage> },
     /// Kept until it is whole, then edited.
     Edit { kept: BytesMut, edits: ResponseEdits, usage: Option<Usage> },
     /// They pass, and usage is read.
@@ -40,10 +47,24 @@ pub enum Stage {
 
 /// An event stream under way.
 pub struct Stream {
-    editor: StreamEditor,
+    /// Takes Claude's events out of Bedrock's frames.
+    unframe: Option<Box<ChunkReader>>,
+    lane: Lane,
+    /// Puts them into such frames.
+    frame: Option<Box<ChunkWriter>>,
     unjudged: Vec<Bytes>,
     judged: bool,
     out: Vec<Bytes>,
+}
+
+/// What a stream goes through.
+enum Lane {
+    /// Caller and provider speak the same dialect.
+    Same(Box<StreamEditor>),
+    /// They do not; what has been translated may still be edited.
+    Across { translator: Box<StreamTranslator>, editor: Option<Box<StreamEditor>> },
+    /// They do, and it is not OpenAI's or Anthropic's: it passes, and is followed.
+    Followed(Box<StreamTranslator>),
 }
 
 /// What became of a chunk of a stream.
@@ -61,6 +82,8 @@ pub struct Meter {
     kept: Vec<Bytes>,
     length: usize,
     tail: BytesMut,
+    /// Where usage has other names than in OpenAI's and Anthropic's answers.
+    dialect: Option<Dialect>,
 }
 
 impl Stage {
@@ -71,11 +94,14 @@ impl Stage {
         edits: &ResponseEdits,
         withhold: bool,
     ) -> Self {
+        let followed = operation.dialect().filter(|_| operation.task() == Some(Task::Generate));
+        let followed = followed.filter(|it| matches!(it, Dialect::Gemini | Dialect::Bedrock));
+        if let Some(dialect) = followed.filter(|_| event_stream) {
+            return Self::stream(Lane::Followed(Box::new(StreamTranslator::follower(dialect))));
+        }
         if event_stream {
             let options = StreamOptions { edits: edits.clone(), withhold_usage: withhold };
-            let editor = StreamEditor::new(options);
-            let (unjudged, out) = (Vec::new(), Vec::new());
-            return Self::Stream(Box::new(Stream { editor, unjudged, judged: false, out }));
+            return Self::stream(Lane::Same(Box::new(StreamEditor::new(options))));
         }
         let editable = matches!(operation, Operation::ChatCompletions | Operation::Completions);
         let edited = edits.prefix.is_some() || edits.thinking != Thinking::Passthrough;
@@ -84,8 +110,35 @@ impl Stage {
         }
         match operation {
             Operation::Other => Self::Pass,
-            _ => Self::Meter(Meter::default()),
+            _ => Self::Meter(Meter { dialect: followed, ..Meter::default() }),
         }
+    }
+
+    /// The stage of an answer that is put into another dialect. `edits` are those of a chat.
+    pub fn across(back: Back, streamed: bool, as_stream: bool, edits: &ResponseEdits) -> Self {
+        if !streamed {
+            return Self::Translate { kept: BytesMut::new(), back, as_stream, usage: None };
+        }
+        let Some(translator) = back.into_stream() else { return Self::Pass };
+        let edited = *edits != ResponseEdits::default();
+        let options = StreamOptions { edits: edits.clone(), withhold_usage: false };
+        let editor = edited.then(|| Box::new(StreamEditor::new(options)));
+        Self::stream(Lane::Across { translator: Box::new(translator), editor })
+    }
+
+    fn stream(lane: Lane) -> Self {
+        let (unjudged, out) = (Vec::new(), Vec::new());
+        let (unframe, frame) = (None, None);
+        Self::Stream(Box::new(Stream { unframe, lane, frame, unjudged, judged: false, out }))
+    }
+
+    /// The frames of Bedrock's `InvokeModel`: those the provider sends, and those the caller reads.
+    pub fn framed(mut self, provider: bool, caller: bool) -> Self {
+        if let Self::Stream(stream) = &mut self {
+            stream.unframe = provider.then(|| Box::new(ChunkReader::new()));
+            stream.frame = caller.then(|| Box::new(ChunkWriter::new()));
+        }
+        self
     }
 
     /// Whether the answer's length changes, or is not known before its end.
@@ -96,8 +149,8 @@ impl Stage {
     pub fn usage(&self) -> Option<Usage> {
         match self {
             Self::Pass | Self::Failure { .. } | Self::Unjudged { .. } => None,
-            Self::Stream(stream) => stream.editor.usage(),
-            Self::Edit { usage, .. } => *usage,
+            Self::Stream(stream) => stream.lane.usage(),
+            Self::Edit { usage, .. } | Self::Translate { usage, .. } => *usage,
             Self::Meter(meter) => meter.usage(),
         }
     }
@@ -105,7 +158,7 @@ impl Stage {
     /// Whether what was told of usage is all there is to tell.
     pub fn is_done(&self) -> bool {
         match self {
-            Self::Stream(stream) => stream.editor.done(),
+            Self::Stream(stream) => stream.lane.is_done(),
             _ => true,
         }
     }
@@ -114,7 +167,8 @@ impl Stage {
     pub fn delivered(&self) -> u64 {
         match self {
             Self::Pass | Self::Failure { .. } | Self::Unjudged { .. } => 0,
-            Self::Stream(stream) => stream.editor.delivered(),
+            Self::Stream(stream) => stream.lane.delivered(),
+            Self::Translate { kept, .. } => kept.len() as u64 / 4,
             Self::Edit { kept, .. } => delivered(kept),
             Self::Meter(meter) => meter.delivered(),
         }
@@ -123,43 +177,178 @@ impl Stage {
     /// Events that carried data so far.
     pub fn events(&self) -> u64 {
         match self {
-            Self::Stream(stream) => stream.editor.content_events(),
+            Self::Stream(stream) => stream.lane.events(),
             _ => 0,
         }
+    }
+}
+
+impl Lane {
+    fn followed(&self) -> Option<&StreamTranslator> {
+        match self {
+            Self::Same(_) => None,
+            Self::Across { translator, .. } | Self::Followed(translator) => Some(translator),
+        }
+    }
+
+    fn push(&mut self, chunk: Option<Bytes>, end: bool, out: &mut Vec<Bytes>) {
+        match self {
+            Self::Same(editor) => edit(editor, chunk, end, out),
+            Self::Across { translator, editor } => {
+                let mut translated = Vec::new();
+                if let Some(chunk) = chunk {
+                    translator.push(chunk, &mut translated);
+                }
+                if end {
+                    translator.finish(&mut translated);
+                }
+                let translated = (!translated.is_empty()).then(|| Bytes::from(translated));
+                match editor {
+                    Some(editor) => edit(editor, translated, end, out),
+                    None => out.extend(translated),
+                }
+            }
+            Self::Followed(follower) => {
+                if let Some(chunk) = chunk {
+                    follower.push(chunk.clone(), &mut Vec::new());
+                    out.push(chunk);
+                }
+                if end {
+                    follower.finish(&mut Vec::new());
+                }
+            }
+        }
+    }
+
+    /// The error that came before anything else.
+    fn first_error(&self) -> Option<Passed> {
+        if let Self::Same(editor) = self {
+            let error = editor.first_error()?;
+            return Some(Passed::FirstError { status: error.status, body: error.body.clone() });
+        }
+        let failure = self.followed()?.first_failure()?;
+        let body = write_refusal(Dialect::OpenaiChat, &failure.refusal(""));
+        let told = failure.kind != FailureKind::Server;
+        let status = failure.status.or_else(|| told.then(|| failure.kind.status()));
+        Some(Passed::FirstError { status, body })
+    }
+
+    fn is_judged(&self) -> bool {
+        match self {
+            Self::Same(editor) => editor.judged(),
+            _ => self.followed().is_none_or(StreamTranslator::judged),
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        match self {
+            Self::Same(editor) => editor.done(),
+            _ => self.followed().is_none_or(StreamTranslator::done),
+        }
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        match self {
+            Self::Same(editor) => editor.usage(),
+            _ => self.followed()?.usage().map(cross::usage),
+        }
+    }
+
+    fn delivered(&self) -> u64 {
+        match self {
+            Self::Same(editor) => editor.delivered(),
+            _ => self.followed().map_or(0, StreamTranslator::delivered),
+        }
+    }
+
+    fn events(&self) -> u64 {
+        match self {
+            Self::Same(editor) => editor.content_events(),
+            _ => self.followed().map_or(0, StreamTranslator::deltas),
+        }
+    }
+}
+
+fn edit(editor: &mut StreamEditor, chunk: Option<Bytes>, end: bool, out: &mut Vec<Bytes>) {
+    if let Some(chunk) = chunk {
+        editor.push(chunk, out);
+    }
+    if end {
+        editor.finish(out);
     }
 }
 
 impl Stream {
     /// Takes a chunk, and the end when there is one, to what the client shall see.
     pub fn push(&mut self, chunk: Option<Bytes>, end: bool) -> Passed {
-        if let Some(chunk) = chunk.filter(|chunk| !chunk.is_empty()) {
-            self.editor.push(chunk, &mut self.out);
-        }
-        if end {
-            self.editor.finish(&mut self.out);
-        }
+        let chunk = match (&mut self.unframe, chunk) {
+            (Some(unframe), Some(chunk)) => {
+                let mut events = Vec::with_capacity(chunk.len());
+                unframe.push(chunk, &mut events);
+                Some(Bytes::from(events))
+            }
+            (_, chunk) => chunk,
+        };
+        self.lane.push(chunk.filter(|chunk| !chunk.is_empty()), end, &mut self.out);
+        self.put_into_frames();
         if self.judged {
             return Passed::Bytes(concatenated(&mut self.out));
         }
-        if let Some(error) = self.editor.first_error() {
+        if let Some(error) = self.lane.first_error() {
             self.judged = true;
-            return Passed::FirstError { status: error.status, body: error.body.clone() };
+            return error;
         }
         self.unjudged.append(&mut self.out);
         let held: usize = self.unjudged.iter().map(Bytes::len).sum();
-        if !(self.editor.judged() || end || held > UNJUDGED) {
+        if !(self.lane.is_judged() || end || held > UNJUDGED) {
             return Passed::Bytes(None);
         }
         self.judged = true;
         Passed::Bytes(concatenated(&mut self.unjudged))
     }
 
-    /// Flushes what is held back: the stream has broken off.
-    pub fn break_off(&mut self) -> Option<Bytes> {
-        self.editor.break_off(&mut self.out);
-        self.unjudged.append(&mut self.out);
-        concatenated(&mut self.unjudged)
+    fn put_into_frames(&mut self) {
+        let Some(frame) = &mut self.frame else { return };
+        let mut frames = Vec::new();
+        for events in self.out.drain(..) {
+            frame.push(events, &mut frames);
+        }
+        self.out.extend((!frames.is_empty()).then(|| Bytes::from(frames)));
     }
+
+    /// Whether the provider's stream broke off, and the client has been told in its own dialect.
+    pub fn has_failed(&self) -> bool {
+        matches!(&self.lane, Lane::Across { translator, .. } if translator.failed())
+    }
+
+    /// Ends a stream that cannot go on: what is held back, and word of `failure` where that is part of
+    /// the stream itself; else it is the caller's to tell.
+    pub fn break_off(&mut self, failure: impl FnOnce() -> Failure) -> BrokenOff {
+        let told = match &mut self.lane {
+            Lane::Same(editor) => {
+                editor.break_off(&mut self.out);
+                false
+            }
+            Lane::Followed(_) => false,
+            Lane::Across { translator, .. } => {
+                let mut last = Vec::new();
+                translator.fail(failure(), &mut last);
+                self.out.push(last.into());
+                true
+            }
+        };
+        self.put_into_frames();
+        self.unjudged.append(&mut self.out);
+        BrokenOff { bytes: concatenated(&mut self.unjudged), told }
+    }
+}
+
+/// The end of a stream that broke off.
+#[derive(Default)]
+pub struct BrokenOff {
+    pub bytes: Option<Bytes>,
+    /// They say why.
+    pub told: bool,
 }
 
 impl Meter {
@@ -194,6 +383,9 @@ impl Meter {
     }
 
     fn usage(&self) -> Option<Usage> {
+        if let Some(dialect) = self.dialect {
+            return read_usage_of(dialect, &self.whole()?).map(cross::usage);
+        }
         if self.length > METERED_WHOLE {
             return last_usage(&self.tail);
         }

@@ -6,18 +6,18 @@ use pingora::proxy::Session;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::authenticate::unix_millis;
 use super::context::Context;
 use super::me::moment;
 use super::refusal::Refusal;
 use super::{Gateway, address, admit};
 use crate::access::Digest;
+use crate::access::limits::Now;
 use crate::access::temporary::{Challenge, Issued, NotIssued};
 use crate::config::TemporaryKeys;
 use crate::store::{Store, StoreError};
 
 /// The longest body, in bytes.
-const LONGEST: usize = 4096;
+const LONGEST: u64 = 4096;
 /// How long the store may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What an address is hashed with: unlike every key's and user's id.
@@ -40,12 +40,12 @@ pub async fn challenge(
 ) -> Result<Value, Refusal> {
     let terms = terms(ctx)?;
     // Nothing in it matters, but the connection can live on.
-    let _body = admit::read_json(session, ctx, &gateway.metrics, LONGEST as u64).await;
+    let _body = admit::read_json(session, ctx, &gateway.metrics, LONGEST).await;
     let tries = terms.proof_of_work.ok_or_else(|| Refusal::not_offered("A proof of work"))?;
     let store = store(gateway)?;
     let address = address_of(ctx, session)?;
     let key = in_time(gateway.registry.issuer.signing_key(&store, false)).await?;
-    let made = Challenge::new(&key, tries, address, unix_millis());
+    let made = Challenge::new(&key, tries, address, Now::by_clock().0);
     let mut told = json!(made);
     if let Some(told) = told.as_object_mut() {
         told.insert("parameters".to_owned(), Challenge::parameters());
@@ -61,15 +61,12 @@ pub async fn make(
     gateway: &Gateway,
 ) -> Result<Value, Refusal> {
     let terms = terms(ctx)?;
-    let (body, _members) = admit::read_json(session, ctx, &gateway.metrics, LONGEST as u64).await?;
-    if body.len() > LONGEST {
-        return Err(Refusal::too_large(LONGEST as u64));
-    }
+    let (body, _members) = admit::read_json(session, ctx, &gateway.metrics, LONGEST).await?;
     let asked: Asked = serde_json::from_slice(&body).map_err(|_| Refusal::no_proof())?;
     let store = store(gateway)?;
     let address = address_of(ctx, session)?;
     let issuer = &gateway.registry.issuer;
-    issuer.attempt(address, unix_millis()).map_err(Refusal::too_many_attempts)?;
+    issuer.attempt(address, Now::by_clock().0).map_err(Refusal::too_many_attempts)?;
     let proof = match asked {
         Asked { password: Some(password), challenge: None, solution: None } => {
             let right = terms.password.as_ref();
@@ -89,12 +86,13 @@ pub async fn make(
         }
         _ => return Err(Refusal::no_proof()),
     };
-    let making = issuer.issue(&store, &terms, address, proof.as_deref(), unix_millis());
+    let making = issuer.issue(&store, &terms, address, proof.as_deref(), Now::by_clock().0);
     let Ok(made) = tokio::time::timeout(PATIENCE, making).await else {
         return Err(Refusal::keys_away());
     };
     let Issued { key, user } = made.map_err(|error| not_issued(&error))?;
-    learn(gateway, &store).await;
+    // Written it is; where this comes late, word of it comes from the store.
+    let _learnt = in_time(gateway.registry.learn(&store)).await;
     Ok(json!({
         "key": key.secret.expose(),
         "expires_at": user.expires_at.and_then(moment),
@@ -109,7 +107,7 @@ async fn check(
     challenge: &Challenge,
     address: u64,
 ) -> Result<(), Refusal> {
-    let (issuer, now) = (&gateway.registry.issuer, unix_millis());
+    let (issuer, now) = (&gateway.registry.issuer, Now::by_clock().0);
     let mut checked = Ok(());
     for anew in [false, true] {
         let key = in_time(issuer.signing_key(store, anew)).await?;
@@ -121,18 +119,10 @@ async fn check(
     checked.map_err(|why| Refusal::wrong_challenge(&why.to_string()))
 }
 
-/// Puts what was made into force here, without waiting for word from the store.
-async fn learn(gateway: &Gateway, store: &Store) {
-    let known = gateway.registry.directory.load().revision();
-    if let Ok(changed) = in_time(store.changed_since(known)).await {
-        gateway.registry.apply(&changed);
-    }
-}
-
 async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, Refusal> {
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) if !error.is_away() => {
+        Ok(Err(error)) if !error.may_pass() => {
             log::error!("temporary keys: {error}");
             Err(Refusal::internal())
         }
@@ -143,11 +133,11 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Resu
 fn not_issued(error: &NotIssued) -> Refusal {
     match error {
         NotIssued::TooMany { until } => {
-            let left = until.saturating_sub(unix_millis());
+            let left = until.saturating_sub(Now::by_clock().0);
             Refusal::too_many_keys(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
         }
         NotIssued::Used => Refusal::wrong_challenge(&error.to_string()),
-        NotIssued::Store(error) if error.is_away() => Refusal::keys_away(),
+        NotIssued::Store(error) if error.may_pass() => Refusal::keys_away(),
         NotIssued::Store(error) => {
             log::error!("temporary keys: {error}");
             Refusal::internal()

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use crate::protocol::openai_chat::Operation;
+use crate::protocol::Operation;
 
 /// What a method and path ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum Endpoint {
     Local(Local),
     /// The body, or the multipart form, names the model.
     ByModel(Call),
+    /// The path names the model, and says whether a stream is asked for.
+    ByPath { call: Call, stream: bool },
     /// No model: goes to `default_provider`.
     ByDefault(Call),
     /// A WebSocket whose query names the model.
@@ -51,10 +53,10 @@ const BY_MODEL: &[(&str, Operation)] = &[
     ("/v1/completions", Operation::Completions),
     ("/v1/embeddings", Operation::Embeddings),
     ("/v1/responses", Operation::Responses),
-    ("/v1/responses/input_tokens", Operation::Other),
+    ("/v1/responses/input_tokens", Operation::InputTokens),
     ("/v1/responses/compact", Operation::Other),
     ("/v1/messages", Operation::Messages),
-    ("/v1/messages/count_tokens", Operation::Other),
+    ("/v1/messages/count_tokens", Operation::MessagesCount),
     ("/v1/rerank", Operation::Other),
     ("/rerank", Operation::Other),
     ("/v1/score", Operation::Other),
@@ -65,6 +67,27 @@ const BY_MODEL: &[(&str, Operation)] = &[
     ("/v1/moderations", Operation::Other),
     ("/v1/videos", Operation::Other),
 ];
+
+/// Google's calls: what stands behind the model in `/v1beta/models/{model}:…`, also below `/v1`, as
+/// Google's own SDKs send it.
+const BY_VERB: &[(&str, Operation, bool)] = &[
+    (":generateContent", Operation::GenerateContent, false),
+    (":streamGenerateContent", Operation::GenerateContent, true),
+    (":countTokens", Operation::GeminiCount, false),
+    (":embedContent", Operation::EmbedContent, false),
+    (":batchEmbedContents", Operation::EmbedContents, false),
+];
+const GOOGLES: [&str; 2] = ["/v1beta/models/", "/v1/models/"];
+
+/// Amazon's calls: what stands behind the model in `/model/{model}/…`.
+const BY_ACTION: &[(&str, Operation, bool)] = &[
+    ("/converse", Operation::Converse, false),
+    ("/converse-stream", Operation::Converse, true),
+    ("/invoke", Operation::Invoke, false),
+    ("/invoke-with-response-stream", Operation::Invoke, true),
+    ("/count-tokens", Operation::BedrockCount, false),
+];
+const AMAZONS: &str = "/model/";
 
 /// Families of calls routed by model, any path below.
 const BY_MODEL_BELOW: &[&str] = &["/v1/images/", "/v1/audio/"];
@@ -88,6 +111,7 @@ const BY_ID: &[&str] = &["/v1/responses", "/v1/videos"];
 
 const LOCAL: &[(&str, Local)] = &[
     ("/v1/models", Local::Models),
+    ("/v1beta/models", Local::Models),
     ("/v1/me", Local::Me),
     ("/health", Local::Live),
     ("/health/live", Local::Live),
@@ -135,6 +159,11 @@ impl Endpoint {
             return Some(Self::Local(*local));
         }
         if *method == Method::POST
+            && let Some((_, call, stream)) = split_path(path)
+        {
+            return Some(Self::ByPath { call, stream });
+        }
+        if *method == Method::POST
             && let Some(call) = find_by_model(path)
         {
             return Some(Self::ByModel(call));
@@ -143,6 +172,19 @@ impl Endpoint {
             return Some(Self::Realtime);
         }
         find_by_default(method, path).map(Self::ByDefault)
+    }
+
+    /// The call that is routed by its model.
+    pub fn routed(&self) -> Option<Call> {
+        match self {
+            Self::ByModel(call) | Self::ByPath { call, .. } => Some(*call),
+            _ => None,
+        }
+    }
+
+    /// The model that a path of [`Self::ByPath`] names, percent-encoded.
+    pub fn model_in(path: &str) -> Option<&str> {
+        split_path(path).map(|(model, ..)| model)
     }
 
     /// The path as a metric label.
@@ -154,7 +196,7 @@ impl Endpoint {
             Self::Local(Local::Metrics) => "/metrics",
             Self::Local(Local::Operators) => "/admin/v1",
             Self::Local(_) => "/health",
-            Self::ByModel(call) | Self::ByDefault(call) => call.label,
+            Self::ByModel(call) | Self::ByDefault(call) | Self::ByPath { call, .. } => call.label,
             Self::Realtime => "/v1/realtime",
         }
     }
@@ -189,7 +231,7 @@ fn is_canonical(path: &str) -> bool {
         return false;
     }
     // The id of a model is looked up here, and may hold anything.
-    let model = path.starts_with("/v1/models/");
+    let model = GOOGLES.iter().any(|models| path.starts_with(models)) || path.starts_with(AMAZONS);
     let mut escapes = escaped(path);
     if model {
         return escapes.all(|byte| byte.is_some_and(|byte| byte > b' '));
@@ -218,7 +260,33 @@ fn find_local(path: &str) -> Option<Endpoint> {
     if let Some((_, local)) = LOCAL.iter().find(|(known, _)| *known == path) {
         return Some(Endpoint::Local(*local));
     }
-    below(path, "/v1/models").map(|_| Endpoint::Local(Local::Model))
+    let models = ["/v1/models", "/v1beta/models"];
+    models.iter().find_map(|models| below(path, models)).map(|_| Endpoint::Local(Local::Model))
+}
+
+/// The model that a path names, percent-encoded, what is asked of it, and whether as a stream.
+fn split_path(path: &str) -> Option<(&str, Call, bool)> {
+    let split = |below: &'static str, ends: &'static [(&str, Operation, bool)]| {
+        let rest = path.strip_prefix(below)?;
+        ends.iter().find_map(|(end, operation, stream)| {
+            let model = rest.strip_suffix(end).filter(|model| !model.is_empty())?;
+            Some((model, Call { operation: *operation, label: label_of(*operation) }, *stream))
+        })
+    };
+    let google = GOOGLES.iter().find_map(|below| split(below, BY_VERB));
+    google.or_else(|| split(AMAZONS, BY_ACTION))
+}
+
+/// The path without its model, as a metric label.
+fn label_of(operation: Operation) -> &'static str {
+    match operation {
+        Operation::GenerateContent => "/v1beta/models:generateContent",
+        Operation::GeminiCount => "/v1beta/models:countTokens",
+        Operation::EmbedContent | Operation::EmbedContents => "/v1beta/models:embedContent",
+        Operation::Converse => "/model/converse",
+        Operation::BedrockCount => "/model/count-tokens",
+        _ => "/model/invoke",
+    }
 }
 
 fn find_by_model(path: &str) -> Option<Call> {
@@ -275,6 +343,25 @@ mod tests {
         assert!(matches!(find(&Method::POST, "/v1/responses"), Some(Endpoint::ByModel(_))));
         assert!(matches!(find(&Method::GET, "/v1/responses/resp_1"), Some(Endpoint::ByDefault(_))));
         assert_eq!(find(&Method::GET, "/v1/responses"), None);
+    }
+
+    #[test]
+    fn a_path_may_name_the_model_and_what_is_asked_of_it() {
+        for (path, model, operation, streams) in [
+            ("/v1beta/models/a:generateContent", "a", Operation::GenerateContent, false),
+            ("/v1/models/a%2Fb:streamGenerateContent", "a%2Fb", Operation::GenerateContent, true),
+            ("/v1beta/models/x:y:countTokens", "x:y", Operation::GeminiCount, false),
+            ("/model/us.amazon.nova-v1%3A0/converse-stream", "us.amazon.nova-v1%3A0", Operation::Converse, true),
+            ("/model/m/invoke", "m", Operation::Invoke, false),
+        ] {
+            let found = find(&Method::POST, path).unwrap();
+            let Endpoint::ByPath { call, stream } = found else { panic!("{path}: {found:?}") };
+            assert_eq!((call.operation, stream), (operation, streams), "{path}");
+            assert_eq!(Endpoint::model_in(path), Some(model), "{path}");
+        }
+        assert_eq!(find(&Method::POST, "/v1beta/models/:generateContent"), None);
+        assert_eq!(find(&Method::POST, "/model/m/explode"), None);
+        assert_eq!(find(&Method::GET, "/model/m/converse"), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::schedule::Schedule;
-use crate::config::{self, Matcher, RequestEdits, ResponseEdits};
+use crate::config::{self, Matcher, RequestEdits, ResponseEdits, Translation};
 
 /// Every model of a configuration.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Model {
     pub fallback: Vec<String>,
     pub request: RequestEdits,
     pub response: ResponseEdits,
+    /// What becomes of what a target's dialect does not have.
+    pub translation: Translation,
 }
 
 /// One provider that serves a model.
@@ -63,7 +65,7 @@ impl Models {
                 Some(rule) => rules.push((rule.clone(), index)),
                 None => {}
             }
-            models.push(Arc::new(compile(model, names, &providers)?));
+            models.push(Arc::new(compile(model, names, &providers, given.translation)?));
         }
         Ok(Self { all: models, exact, rules, prefix: given.model_prefix.clone() })
     }
@@ -98,6 +100,7 @@ fn compile(
     model: &config::Model,
     mut names: Vec<String>,
     providers: &HashMap<&str, usize>,
+    translation: Translation,
 ) -> Result<Model, Unresolved> {
     let target = |target: &config::Target| {
         let provider = providers.get(target.provider.as_str()).copied();
@@ -117,6 +120,7 @@ fn compile(
         fallback: model.fallback.clone(),
         request: model.request.clone(),
         response: model.response.clone(),
+        translation: model.translation.unwrap_or(translation),
     })
 }
 

@@ -1,4 +1,4 @@
-//! What goes on behind the requests: look-ups, health checks, and the providers' lists of models.
+//! What goes on behind the requests: look-ups, health checks, logins, and the providers' lists of models.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use pingora::services::background::BackgroundService;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::logins;
 use super::tireless::tireless;
 use crate::balance::Pool;
 use crate::snapshot::{Snapshot, Upstream};
@@ -44,8 +45,10 @@ impl BackgroundService for Balance {
         mut shutdown: ShutdownWatch,
         ready: ServiceReadyNotifier,
     ) {
-        let pools = self.snapshot.load().upstreams.iter().map(|it| Arc::clone(&it.pool)).collect();
-        let _late = first_round(pools).await;
+        let upstreams = self.snapshot.load().upstreams.clone();
+        let pools = upstreams.iter().map(|it| Arc::clone(&it.pool)).collect();
+        let (_late, ()) = tokio::join!(first_round(pools), logins::first_round(&upstreams));
+        drop(upstreams);
         ready.notify_ready();
         tokio::select! {
             _closed = shutdown.changed() => {}
@@ -89,6 +92,10 @@ fn look_after(upstream: &Arc<Upstream>) -> JoinSet<()> {
     let (watched, listed) = (Arc::clone(upstream), Arc::clone(upstream));
     tasks.spawn(async move { tireless(|| watched.pool.run()).await });
     tasks.spawn(async move { tireless(|| list_models(&listed)).await });
+    if let Some(login) = upstream.provider.login() {
+        let (upstream, login) = (Arc::clone(upstream), Arc::clone(login));
+        tasks.spawn(async move { tireless(|| logins::keep(&upstream, &login)).await });
+    }
     tasks
 }
 

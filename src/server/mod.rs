@@ -15,6 +15,7 @@ mod heads;
 mod http2;
 mod keeper;
 mod listen;
+mod logins;
 mod lookout;
 mod notify;
 mod place;
@@ -58,7 +59,7 @@ use self::heads::Punctual;
 use self::keeper::{Desk, Keeper};
 use self::lookout::Lookout;
 use self::place::Place;
-pub use self::probe::{address, probe};
+pub use self::probe::{address, probe, reachable};
 pub use self::reload::{ConfigFile, Reloader, Report};
 use self::shelf::Follower;
 use self::signals::Signals;
@@ -343,8 +344,9 @@ fn admin_service(given: &config::Admin, admin: Arc<Admin>) -> Service<Listener> 
 
 /// The same for those who come through the data listeners.
 fn operators(admin: &Arc<Admin>) -> Operators {
-    let admin = Arc::clone(admin);
+    let (admin, looking) = (Arc::clone(admin), Arc::clone(admin));
     Operators {
+        wants_body: Arc::new(move |head, from| looking.wants_body(head, from)),
         answer: Arc::new(move |request, from| {
             let admin = Arc::clone(&admin);
             Box::pin(async move { admin.answer(request, from).await })

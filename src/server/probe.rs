@@ -1,6 +1,7 @@
 //! Asks a running server how it is, as a load balancer would.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use pingora::connectors::http::v1::Connector;
@@ -31,17 +32,23 @@ pub enum Unready {
 pub fn address(listeners: &[Listen]) -> Option<Url> {
     let plain = listeners.iter().find(|one| one.tls.is_none());
     let chosen = plain.or(listeners.first())?;
-    let ip = match chosen.address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-    };
+    let address = reachable(chosen.address);
     Some(Url {
         https: chosen.tls.is_some(),
-        host: ip.to_string(),
-        port: chosen.address.port(),
+        host: address.ip().to_string(),
+        port: address.port(),
         path: "/health/ready".to_owned(),
     })
+}
+
+/// Where to connect to for a listener: one on every address is on this machine as well.
+pub fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 /// Asks once.

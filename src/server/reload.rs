@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, watch};
 use super::background;
 use super::candidate::{Candidate, Ready, one};
 use super::certificates::Certificates;
+use super::logins;
 use super::stamp::Stamp;
 use crate::access::Registry;
 use crate::admin::dynamic::Shelf;
@@ -311,8 +312,10 @@ impl Reloader {
             left_out,
         };
         // Those that are late are looked after like all others.
-        let _late = background::first_round(fresh).await;
+        let logins = logins::first_round(&snapshot.upstreams);
+        let (_late, ()) = tokio::join!(background::first_round(fresh), logins);
         self.certificates.show(certificates);
+        snapshot.enforce();
         self.snapshot.store(Arc::new(snapshot));
         self.swapped.send_replace(());
         self.metrics.forget_replicas();

@@ -15,7 +15,7 @@ use crate::access::{Digest, Keyring, Principal, Rules, counted};
 use crate::balance::{Health, InvalidAuthority};
 use crate::config::Config;
 use crate::ledger::Prices;
-use crate::provider::{InvalidHeader, KeyState, Provider};
+use crate::provider::{KeyState, Provider, Uncallable};
 use crate::routing::{Models, Unresolved};
 use crate::telemetry::Metrics;
 
@@ -28,8 +28,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     pub default_upstream: Option<Arc<Upstream>>,
     pub keyring: Keyring,
-    /// What is counted of models that are limited, by their label.
-    subjects: HashMap<String, Arc<Subject>>,
+    /// What is counted of models that are limited, by their label, with its limits.
+    subjects: HashMap<String, (Arc<Subject>, Arc<Terms>)>,
     /// What models cost.
     pub prices: Prices,
     /// What holds for every user.
@@ -48,14 +48,14 @@ pub enum Uncompilable {
     #[error(transparent)]
     Target(#[from] Unresolved),
     #[error(transparent)]
-    Header(#[from] InvalidHeader),
+    Provider(#[from] Uncallable),
     #[error(transparent)]
     Authority(#[from] InvalidAuthority),
 }
 
 impl Snapshot {
     /// `before` is what was in force until now: of it stays what has not changed, with all that is
-    /// known of it.
+    /// known of it. Nothing of it is touched.
     pub fn compile(
         config: Config,
         origin: Origin,
@@ -102,7 +102,16 @@ impl Snapshot {
         if self.subjects.is_empty() {
             return None;
         }
-        self.subjects.get(label)
+        self.subjects.get(label).map(|(subject, _)| subject)
+    }
+
+    /// Puts its limits into force over what is counted on from before. To be called when requests
+    /// begin to see it, and not for one that is only tried.
+    pub fn enforce(&self) {
+        self.keyring.enforce();
+        for (subject, terms) in self.subjects.values() {
+            subject.set_terms(Arc::clone(terms));
+        }
     }
 
     /// Sets the gauges that are only worth working out when somebody looks.
@@ -121,12 +130,12 @@ impl Snapshot {
     }
 }
 
-/// What was counted under a label goes on.
+/// What was counted under a label goes on, under its old limits until [`Snapshot::enforce`].
 fn subjects(
     models: &Models,
     config: &Config,
     before: Option<&Snapshot>,
-) -> HashMap<String, Arc<Subject>> {
+) -> HashMap<String, (Arc<Subject>, Arc<Terms>)> {
     let mut subjects = HashMap::new();
     for (model, given) in models.all().iter().zip(&config.models) {
         let terms = Arc::new(Terms {
@@ -136,8 +145,8 @@ fn subjects(
             exempt: false,
         });
         let known = before.and_then(|before| before.subject(&model.label));
-        if let Some(subject) = counted(Who::Model, model.label.as_str().into(), terms, known) {
-            subjects.insert(model.label.clone(), subject);
+        if let Some(subject) = counted(Who::Model, model.label.as_str().into(), &terms, known) {
+            subjects.insert(model.label.clone(), (subject, terms));
         }
     }
     subjects

@@ -82,3 +82,28 @@ fn new_authorities_make_another_provider() {
 fn a_version_is_the_beginning_of_what_sha256sum_shows() {
     assert_eq!(Origin::of("hello\n").version.as_deref(), Some("5891b5b522d5"));
 }
+
+#[test]
+fn limits_of_what_is_only_tried_do_not_touch_what_is_in_force() {
+    let limited = |most: u32| {
+        let limits = format!("limits: {{ max_concurrent: {most} }}");
+        let key = format!("keys: [{{ name: k, key: a-key-of-the-tests-01, {limits} }}]\n");
+        TWO.replace("targets:", &format!("{limits}, targets:")) + &key
+    };
+    let (before, tried) = (compile(&limited(5), None), limited(1));
+    let tried = compile(&tried, Some(&before));
+    let digest = crate::access::Digest::of("a-key-of-the-tests-01");
+    let subjects = |snapshot: &Snapshot| {
+        let key = snapshot.keyring.find(&digest).unwrap().subject().unwrap();
+        [Arc::clone(key), Arc::clone(snapshot.subject("m").unwrap())]
+    };
+    let most = |snapshot: &Snapshot| {
+        subjects(snapshot).map(|subject| subject.terms().allowance.max_concurrent)
+    };
+    assert_eq!(most(&before), [5, 5]);
+    tried.enforce();
+    assert_eq!(most(&before), [1, 1], "what was counted goes on under the new limits");
+    for (a, b) in subjects(&before).iter().zip(subjects(&tried)) {
+        assert!(Arc::ptr_eq(a, &b));
+    }
+}

@@ -53,10 +53,14 @@ impl Upstream {
 
     /// How to ask this provider for its models; `None` when no replica can be asked.
     pub fn models_question(&self) -> Option<Question> {
+        // What these have is another list, elsewhere.
+        if matches!(self.given.kind, Kind::Vertex | Kind::Bedrock) {
+            return None;
+        }
         let pick = self.pool.pick_other(&[])?;
         let url = self.url(&pick)?;
         let target = self.provider.target(pick.replica().endpoint, "/v1/models", None, "");
-        let key = self.provider.keys.any().map(|key| key.header.clone());
+        let key = self.provider.keys.any().and_then(|key| key.header());
         let headers: Vec<(HeaderName, HeaderValue)> =
             key.into_iter().chain(self.provider.headers.iter().cloned()).collect();
         let peer = self.peers.peer(pick.replica(), url);

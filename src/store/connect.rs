@@ -33,7 +33,7 @@ const CONNECTIONS: u32 = 8;
 
 /// FULL: what was answered survives a power failure. Without a memory map a failing disk is an error
 /// and no signal.
-const SQLITE: &str = "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; \
+const SQLITE: &str = "PRAGMA busy_timeout = 4000; PRAGMA journal_mode = WAL; \
     PRAGMA synchronous = FULL; PRAGMA mmap_size = 0; PRAGMA wal_autocheckpoint = 1000; \
     PRAGMA journal_size_limit = 67108864";
 const POSTGRES: &str = "SET statement_timeout = '5s'; SET lock_timeout = '5s'; \
@@ -93,7 +93,7 @@ impl Store {
         loop {
             match within(LOAD, Self::begin(backend, &url)).await {
                 Err(error)
-                    if error.is_away() && backend == Backend::File && Instant::now() < until =>
+                    if error.may_pass() && backend == Backend::File && Instant::now() < until =>
                 {
                     sleep(Duration::from_millis(50)).await;
                 }
@@ -221,7 +221,14 @@ pub(super) async fn within<T>(
 
 impl Lent {
     async fn from(pool: &AnyPool, backend: Backend) -> Result<Self, StoreError> {
-        Ok(Self { connection: Some(pool.acquire().await?), backend })
+        let connection = match pool.acquire().await {
+            // The one that writes is lent to somebody else in this process.
+            Err(sqlx::Error::PoolTimedOut) if backend != Backend::Postgres => {
+                return Err(StoreError::Busy("no connection in time".into()));
+            }
+            connection => connection?,
+        };
+        Ok(Self { connection: Some(connection), backend })
     }
 
     /// The connection itself.

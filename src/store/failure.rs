@@ -5,10 +5,14 @@ use std::time::Duration;
 /// Why the store did not do it. No text of these holds a URL or a password.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be reached, is too busy, or did not answer in time. It may be tried again. Whether
-    /// a change was made that was under way is not known.
+    /// It cannot be reached, or did not answer in time. It may be tried again. Whether a change was
+    /// made that was under way is not known.
     #[error("the store is away: {0}")]
     Away(String),
+    /// Somebody else has been changing it for too long. It can be read, nothing was changed, and it may
+    /// be tried again.
+    #[error("the store is busy: {0}")]
+    Busy(String),
     /// The record is not at the version that was expected; `None`: there is none.
     #[error("the record has changed meanwhile")]
     Conflict { current: Option<i64> },
@@ -35,6 +39,11 @@ impl StoreError {
     }
 
     /// May the same be tried again, unchanged?
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::Busy(_))
+    }
+
+    /// Whether nothing can be heard of it.
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Away(_))
     }
@@ -78,8 +87,10 @@ fn of_database(error: &dyn sqlx::error::DatabaseError) -> StoreError {
         };
     }
     match code.parse::<u32>().map(|code| code & 0xff) {
-        // PERM, BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL
-        Ok(3 | 5..=10 | 13..=15) => StoreError::Away(text()),
+        // BUSY, LOCKED
+        Ok(5 | 6) => StoreError::Busy(text()),
+        // PERM, NOMEM, READONLY, INTERRUPT, IOERR, FULL, CANTOPEN, PROTOCOL
+        Ok(3 | 7..=10 | 13..=15) => StoreError::Away(text()),
         _ => StoreError::Corrupt(text()),
     }
 }

@@ -11,6 +11,7 @@ mod meta;
 mod migrate;
 mod records;
 pub mod redis;
+mod retention;
 mod rows;
 mod usage;
 mod watch;

@@ -1,5 +1,7 @@
 //! Who may use the admin API: nobody, unless the table says so.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::admin_api::{STORED, operator, send, stored};
@@ -106,6 +108,35 @@ async fn who_forgets_the_key_is_not_slowed_down() {
 }
 
 #[tokio::test]
+async fn nobody_sends_a_body_before_it_is_clear_who_asks() {
+    let upstream = upstream::chat("hello").await;
+    let gateway = gateway::with(ON_DATA).up("up", &upstream).start().await;
+    let (admin, begun) = (operator(&gateway), Instant::now());
+    let ordinary = send(&admin, "POST", "/keys", &json!({"id": "ordinary"})).await.json();
+    let ordinary = ordinary["key"].as_str().unwrap();
+    for door in [gateway.operator(), gateway.client()] {
+        for (key, path, status) in [
+            ("wrong-key-of-the-tests", "/admin/v1/keys", "401"),
+            (ordinary, "/admin/v1/keys/x/rotate", "403"),
+            (ADMIN_KEY, "/admin/v1/nothing", "404"),
+            (ADMIN_KEY, "/admin/v1/config", "405"),
+        ] {
+            // The head is all that comes.
+            let head = door.key(key).request("POST", path).header("content-length", "1000000");
+            let mut connection = head.begin().await;
+            assert_eq!(connection.head().await.word(1), status, "{path}");
+        }
+        // A short body passes by, and the connection lives on.
+        let wrong = door.post("/admin/v1/keys", "{\"id\": \"a\"}");
+        let mut connection = door.connect().await;
+        for _ in 0..2 {
+            wrong.over(&mut connection).await.refused(401, "invalid_api_key");
+        }
+    }
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_key_says_what_it_is_good_for() {
     let (_upstream, gateway) = stored().await;
     let shown = send(&operator(&gateway), "POST", "/auth/validate", &Value::Null).await.ok().json();
@@ -170,6 +201,40 @@ async fn an_admin_gives_no_more_than_it_has() {
     }
     send(&root, "POST", "/users/boss/disable", &Value::Null).await.ok();
     send(&boss, "GET", "/keys", &Value::Null).await.refused(401, "invalid_api_key");
+}
+
+#[tokio::test]
+async fn an_admin_gives_no_more_tokens_or_addresses_than_it_has() {
+    let upstream = upstream::chat("hello").await;
+    let yaml = format!(
+        "{STORED}\nquotas: {{ refresh: monthly, groups: [{{ name: all, models: [\"*\"], tokens: 1000 }}] }}\n"
+    );
+    let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
+    let root = operator(&gateway);
+    let boss = json!({"id": "boss", "role": "admin", "quotas": {"all": 500}, "max_ips": 2});
+    send(&root, "POST", "/users", &boss).await;
+    let key = send(&root, "POST", "/keys", &json!({"id": "k", "user": "boss"})).await.json();
+    let boss = gateway.operator().key(key["key"].as_str().unwrap());
+    for (path, param, body) in [
+        // What is not said is what the configuration gives everybody.
+        ("/users", "max_ips", json!({"id": "a"})),
+        ("/users", "quotas", json!({"id": "a", "max_ips": 2})),
+        ("/users", "quotas", json!({"id": "a", "max_ips": 2, "quotas": {"all": 501}})),
+        ("/users", "max_ips", json!({"id": "a", "max_ips": 3, "quotas": {"all": 500}})),
+        ("/keys", "user", json!({"id": "a", "limits": {"max_ips": 1}})),
+    ] {
+        let refused = send(&boss, "POST", path, &body).await;
+        assert_eq!(refused.refused(403, "not_permitted")["param"], param, "{body}");
+    }
+    let within = json!({"id": "ada", "max_ips": 1, "quotas": {"all": 500}});
+    assert_eq!(send(&boss, "POST", "/users", &within).await.status, 201);
+    let own = send(&boss, "POST", "/keys", &json!({"id": "of-ada", "user": "ada"})).await;
+    assert_eq!(own.status, 201, "{own:?}");
+    send(&boss, "PATCH", "/users/ada", &json!({"max_ips": 2})).await.ok();
+    let more = send(&boss, "PATCH", "/users/ada", &json!({"quotas": null})).await;
+    assert_eq!(more.refused(403, "not_permitted")["param"], "quotas");
+    let odd = send(&root, "POST", "/users", &json!({"id": "b", "limits": {"max_ips": 2}})).await;
+    assert_eq!(odd.refused(400, "invalid_request")["param"], "limits");
 }
 
 #[tokio::test]

@@ -188,6 +188,22 @@ async fn a_start_serves_what_the_store_has_but_for_what_cannot_be_read() {
     assert!(said.contains("providers") && said.contains("another key"), "{version:?}");
     let shown = send(&operator(&other), "GET", "/providers/p", &Value::Null).await.ok();
     assert!(!shown.text().contains("sealed:"), "{shown:?}");
+    // A change that does not name its secrets keeps them, though they cannot be read here.
+    let change = json!({"load_balancing": "random"});
+    let kept = send(&operator(&other), "PATCH", "/providers/p", &change).await;
+    assert_eq!(kept.status, 200, "{kept:?}");
+    assert!(kept.json()["warning"].to_string().contains("another key"), "{kept:?}");
+    let shown = || async { send(&admin, "GET", "/providers/p", &Value::Null).await.ok().json() };
+    assert_eq!(shown().await["load_balancing"], "random");
+    assert_eq!(shown().await["api_keys"], json!(["…0002"]));
+    let since = upstream.count();
+    eventually("it is in force where it can be read", async || {
+        let served = status(&first, "n").await == 200 && upstream.count() > since;
+        (served && first.log().matches(" is in force: ").count() > 2).then_some(())
+    })
+    .await;
+    let last = upstream.calls().pop().unwrap();
+    assert_eq!(last.header("authorization"), Some("Bearer fake-stored-key-0002"));
     // Given anew, its key is sealed with the one there is now.
     let mended = send(&operator(&other), "PUT", "/providers/p", &provider("p", &upstream)).await;
     assert_eq!(mended.status, 200, "{mended:?}");

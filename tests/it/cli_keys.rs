@@ -183,3 +183,23 @@ async fn a_wrong_admin_key_is_told_and_changes_nothing() {
     assert!(said.contains("not known") && !said.contains("another-admin"), "{said}");
     assert_eq!(json(&forebay(&gateway.file(), &["key", "list", "--json"])), serde_json::json!([]));
 }
+
+#[test]
+fn the_commands_of_the_documents_work_as_they_are_written() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = Path::new(env!("CARGO_BIN_EXE_forebay")).parent().unwrap();
+    for (document, least) in [("README.md", 2), ("docs/keys.md", 11)] {
+        let (dir, _file) = offline("");
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        let ours =
+            |line: &&str| line.starts_with("forebay key ") || line.starts_with("forebay user ");
+        let commands: Vec<&str> = text.lines().filter(ours).collect();
+        assert!(commands.len() >= least, "{document}: {commands:?}");
+        for command in commands {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", command]).current_dir(dir.path()).env_clear().env("PATH", folder);
+            let output = shell.env("TMPDIR", std::env::temp_dir()).output().unwrap();
+            assert!(output.status.success(), "{document}: {command}: {output:?}");
+        }
+    }
+}

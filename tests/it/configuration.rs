@@ -68,8 +68,16 @@ fn fallback_in_a_circle_is_a_mistake() {
 }
 
 #[test]
-fn a_kind_that_cannot_be_called_is_a_mistake() {
-    refused("providers: [{ name: c, kind: anthropic }]\n", &["anthropic", "not supported"]);
+fn a_kind_that_is_not_known_is_a_mistake() {
+    refused("providers: [{ name: c, kind: antropic }]\n", &["antropic", "did you mean `anthropic`?"]);
+}
+
+#[test]
+fn what_a_cloud_has_to_know_is_asked_for() {
+    refused("providers: [{ name: c, kind: vertex, location: l }]\n", &["`project` is missing"]);
+    refused("providers: [{ name: c, kind: bedrock }]\n", &["`region` is missing"]);
+    let file = "providers: [{ name: c, kind: vertex, project: p, location: l, credentials_file: nowhere.json }]\n";
+    refused(file, &["provider `c`: ", "nowhere.json: No such file"]);
 }
 
 #[test]

@@ -245,6 +245,13 @@ async fn a_user_can_be_disabled_for_one_address_too_many() {
     .await;
     let user = vault.read(Kind::Users, "u").await.unwrap();
     assert_eq!(user["disabled_reason"], "called from too many addresses", "{user}");
+    // Enabled again it begins anew, or its next call would end it again.
+    vault.change(Kind::Users, "u", json!({"enabled": true})).await;
+    eventually("the user is enabled", async || {
+        (from("192.0.2.2").send().await.status == 200).then_some(())
+    })
+    .await;
+    from("192.0.2.2").send().await.ok();
 }
 
 #[tokio::test]

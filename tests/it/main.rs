@@ -23,6 +23,7 @@ mod broken_streams;
 mod cli_db;
 mod cli_keys;
 mod cli_status;
+mod cloud_logins;
 mod configuration;
 mod cors;
 mod credentials;

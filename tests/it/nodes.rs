@@ -10,21 +10,15 @@ use tokio::task::JoinSet;
 use crate::support::certificate::Certificate;
 use crate::support::client::{CHAT, Client};
 use crate::support::databases::{Database, Redis};
-use crate::support::gateway::{self, Gateway};
+use crate::support::gateway::{self, FRONT, Gateway};
 use crate::support::upstream::{self, Upstream};
+use crate::support::vault::{COST, PRICED};
 use crate::support::{eventually, until};
 
 const KEY: &str = "sk-of-the-tests-0123456789";
-/// Nanodollars of one answer: 7 and 3 tokens at a dollar per million.
-const COST: u64 = 10_000;
 
-/// A node. `@redis` and `@store` are URLs, `@limits` what the key may.
+/// What a node has besides. `@redis` and `@store` are URLs, `@limits` what the key may.
 const NODE: &str = r#"
-providers:
-  - { name: p, kind: vllm, base_url: "http://@up", health_check: { type: none } }
-models:
-  - { name: m, targets: [{ provider: p }] }
-prices: [{ model: "*", input: 1, output: 1 }]
 keys:
   - { name: ci, key: sk-of-the-tests-0123456789, limits: @limits }
 redis: { url: "@redis" }
@@ -41,7 +35,9 @@ async fn cluster(
 ) -> Vec<Gateway> {
     let mut nodes = Vec::new();
     for _ in 0..count {
-        let plan = gateway::with(NODE).up("up", upstream).place("redis", &redis.url());
+        let plan = gateway::with(&format!("{FRONT}{PRICED}{NODE}"))
+            .up("up", upstream)
+            .place("redis", &redis.url());
         nodes.push(plan.place("store", store).place("limits", limits).start().await);
     }
     let all = count.to_string();
@@ -228,7 +224,7 @@ async fn a_redis_that_hangs_or_dies_is_not_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_reached_over_tls() {
     let (upstream, redis) = (upstream::chat("hello").await, Redis::start().await);
-    let plan = gateway::with(NODE).up("up", &upstream);
+    let plan = gateway::with(&format!("{FRONT}{PRICED}{NODE}")).up("up", &upstream);
     let front = Certificate::write(plan.dir()).front(redis.address()).await;
     let port = front.address.port();
     let url = format!("rediss://localhost:{port}/0?ca_file=@dir/tls.crt");

@@ -1,36 +1,31 @@
 //! The database goes away and comes back; those who are known notice nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forebay::config::Secret;
 use forebay::store::Store;
 use serde_json::json;
+use sqlx::{AnyConnection, Connection};
 
 use crate::support::databases::Database;
-use crate::support::gateway::{self, Gateway, Plan};
+use crate::support::gateway::{self, ADMIN_KEY, FRONT, Gateway, Plan};
 use crate::support::relay::Relay;
 use crate::support::upstream::{self, Upstream};
-use crate::support::vault::{Vault, known};
+use crate::support::vault::{COST, PRICED, STORE, Vault, known};
 use crate::support::{eventually, until};
 
-/// Nanodollars of one answer: 7 and 3 tokens at a dollar per million.
-const COST: u64 = 10_000;
 const FILE_KEY: &str = "sk-of-the-tests-0123456789";
 const UNKNOWN: &str = "sk-fb-nobody-has-ever-made-this-one";
 
 const NODE: &str = r#"
-providers:
-  - { name: p, kind: vllm, base_url: "http://@up", health_check: { type: none } }
-models:
-  - { name: m, targets: [{ provider: p }] }
-prices: [{ model: "*", input: 1, output: 1 }]
 keys:
   - { name: ci, key: sk-of-the-tests-0123456789, limits: { budget: { usd: 100, per: total } } }
 store: { url: "@store" }
 "#;
 
 fn node(upstream: &Upstream, url: &str) -> Plan {
-    gateway::with(NODE).up("up", upstream).place("store", url)
+    let yaml = format!("{FRONT}{PRICED}{NODE}");
+    gateway::with(&yaml).up("up", upstream).place("store", url)
 }
 
 async fn vault(database: &Database) -> Vault {
@@ -163,8 +158,39 @@ async fn a_stop_does_not_wait_for_a_database_that_hangs() {
     let mut gateway = node(&upstream, &database.url_by(&relay.address.to_string())).start().await;
     answered(&gateway, FILE_KEY, 3).await;
     relay.block(true);
-    let told = std::time::Instant::now();
+    let told = Instant::now();
     gateway.signal("TERM");
     gateway.ended().await;
     assert!(told.elapsed() < Duration::from_secs(8), "{:?}", told.elapsed());
+}
+
+/// Somebody else writes to the file for long: what is read goes on, and what is owed waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_busy_is_not_away() {
+    let upstream = upstream::chat("hello").await;
+    let yaml = format!("{FRONT}{PRICED}{STORE}");
+    let gateway = gateway::with(&yaml).up("up", &upstream).start().await;
+    let vault = Vault::of(&gateway).await;
+    let budget = json!({ "limits": { "budget": { "usd": "100", "per": "total" } } });
+    let key = vault.key("key_1", budget).await;
+    known(&gateway, &key).await;
+    sqlx::any::install_default_drivers();
+    let url = format!("sqlite:{}", gateway.dir().join("keys.db").display());
+    let mut other = AnyConnection::connect(&url).await.unwrap();
+    let writing = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    // It looks every second, and says every three that it lives.
+    let until = Instant::now() + Duration::from_secs(7);
+    let mut answers = 0;
+    while Instant::now() < until {
+        gateway.client().key(UNKNOWN).chat("hi").await.refused(401, "invalid_api_key");
+        answers += answered(&gateway, &key, 1).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let operator = gateway.operator().key(ADMIN_KEY);
+    let refused = operator.post("/admin/v1/keys", "{\"id\": \"late\"}").send().await;
+    refused.refused(503, "store_busy");
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    assert!(!gateway.log().contains("serving from memory"), "{}", gateway.log());
+    writing.rollback().await.unwrap();
+    counted(&vault, answers).await;
 }

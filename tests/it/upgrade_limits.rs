@@ -10,16 +10,13 @@ use tokio::task::JoinSet;
 use crate::support::client::{CHAT, Client};
 use crate::support::gateway::{self, Gateway, UPGRADABLE};
 use crate::support::upstream;
-use crate::support::vault::{STORE, Vault};
+use crate::support::vault::{COST, PRICED, STORE, Vault};
 use crate::support::{eventually, until};
 
 const UPGRADES: usize = 10;
-/// Nanodollars of one answer: 7 and 3 tokens at a dollar per million.
-const COST: u64 = 10_000;
 const TOKENS: u64 = 10;
 
 const LIMITED: &str = r#"
-prices: [{ model: "*", input: 1, output: 1 }]
 quotas: { refresh: monthly, groups: [{ name: all, models: ["*"], tokens: 100000000 }] }
 keys:
   - { name: small, key: sk-of-the-small-0123456789, limits: { budget: { usd: 0.004, per: total } } }
@@ -69,7 +66,7 @@ fn minute() -> u64 {
 
 async fn start() -> (Gateway, Vault, String, upstream::Upstream) {
     let upstream = upstream::chat("hello").await;
-    let plan = gateway::with(&format!("{UPGRADABLE}{STORE}{LIMITED}")).up("up", &upstream);
+    let plan = gateway::with(&format!("{UPGRADABLE}{STORE}{PRICED}{LIMITED}")).up("up", &upstream);
     let vault = Vault::at(plan.dir()).await;
     vault.user("user_1", json!({})).await;
     let limits = json!({

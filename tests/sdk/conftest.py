@@ -9,6 +9,7 @@ import os
 
 import openai
 import pytest
+from upstream import Upstream
 
 BASE_URL = os.environ["FOREBAY_BASE_URL"]
 IS_GATEWAY = os.environ.get("FOREBAY_GATEWAY") == "1"
@@ -71,3 +72,11 @@ def chat_tools():
 @pytest.fixture
 def response_tools():
     return [{"type": "function", "name": "get_weather", "parameters": WEATHER, "strict": False}]
+
+
+@pytest.fixture(scope="session")
+def upstream():
+    """A provider whose answers are written down, without a gateway."""
+    with Upstream() as upstream:
+        yield upstream
+        upstream.shutdown()

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The official `openai` package against Forebay over its mock; Forebay and Python read the same JSON.
+# The official SDKs against Forebay: `openai` over its mock, and all five over a scripted provider in the
+# dialects of all five. And: Forebay and Python read the same JSON.
 #
 #   tests/sdk/run.sh [pytest options]
 #
@@ -108,4 +109,7 @@ fi
 # The environment of the one who runs this must not send the SDK elsewhere.
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
 unset OPENAI_API_KEY OPENAI_BASE_URL OPENAI_ORG_ID OPENAI_PROJECT_ID
+unset ANTHROPIC_API_KEY ANTHROPIC_AUTH_TOKEN ANTHROPIC_BASE_URL GEMINI_API_KEY GOOGLE_API_KEY
+unset GOOGLE_GENAI_USE_VERTEXAI GOOGLE_GEMINI_BASE_URL AWS_PROFILE AWS_ENDPOINT_URL AWS_CA_BUNDLE
+export AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null AWS_EC2_METADATA_DISABLED=true
 PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" -m pytest -p no:cacheprovider -q "$here" "$@"

@@ -16,6 +16,7 @@ mod outage;
 mod records;
 #[path = "../it/support/relay.rs"]
 mod relay;
+mod retention;
 mod sqlite;
 mod usage;
 mod watching;
@@ -68,6 +69,10 @@ contract! {
         usage_is_rolled_up,
         usage_is_grouped_and_filtered,
         questions_are_bound;
+    retention:
+        old_entries_of_the_audit_go_oldest_first,
+        old_usage_goes_hour_by_hour,
+        a_counter_goes_only_with_its_record;
     watching:
         changes_of_another_are_noticed_within_a_second,
         counts_wake_nobody;

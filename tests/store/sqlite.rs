@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use forebay::config::Secret;
-use forebay::store::{Expected, Kind, Note, Store, StoreError};
+use forebay::store::{Batch, Expected, Kind, Note, Store, StoreError};
 use sqlx::{AnyConnection, Connection};
 
 use super::home::{Home, open};
@@ -96,8 +96,10 @@ async fn who_waits_too_long_for_a_lock_is_told_so() {
     let store = home.open().await;
     let mut other = AnyConnection::connect(&home.url()).await.unwrap();
     let held = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let away = store.set_meta("a", "b").await.err().unwrap();
-    assert!(matches!(away, StoreError::Away(_)), "{away}");
+    let busy = store.set_meta("a", "b").await.err().unwrap();
+    assert!(matches!(busy, StoreError::Busy(_)) && busy.may_pass(), "{busy}");
+    let busy = store.flush("n", 1, &Batch::default()).await.err().unwrap();
+    assert!(matches!(busy, StoreError::Busy(_)), "{busy}");
     // Reading goes on meanwhile.
     assert_eq!(store.revision().await.unwrap(), 0);
     held.rollback().await.unwrap();

@@ -29,6 +29,7 @@
 //!   their cap on top, split among the nodes. The overshoot is at most what Redis leased since this
 //!   node last heard from it, and that 1 %. Then the limit is closed.
 
+mod addresses;
 mod bucket;
 mod exchange;
 mod meter;
@@ -44,9 +45,10 @@ mod property_tests;
 #[cfg(test)]
 mod tests;
 
+pub use self::addresses::Seen;
 pub use self::exchange::{Ask, Granted, Owed};
 pub use self::registry::{Limits, Mode};
 pub use self::reserve::Reservation;
 pub use self::standing::{Detail, Exceeded, LimitKind, Standing, Window};
-pub use self::subject::{Seen, Subject};
+pub use self::subject::Subject;
 pub use self::terms::{Claim, Now, Quota, Terms, Used, Who};

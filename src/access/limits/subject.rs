@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::addresses::{Addresses, Seen};
 use super::bucket::Bucket;
 use super::meter::{Meter, Slot};
 use super::registry::Limits;
@@ -26,16 +27,6 @@ pub struct Subject {
     inner: Mutex<Inner>,
 }
 
-/// What became of an address ([`Subject::address_seen`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    Known,
-    /// It is known from now on.
-    New,
-    /// Not known, and there are as many as there may be.
-    TooMany,
-}
-
 pub(super) struct Inner {
     pub terms: Arc<Terms>,
     /// `None` before the first request.
@@ -52,8 +43,7 @@ pub(super) struct State {
     pub current: Vec<Meter>,
     /// Windows that are over or without a limit, while something of them is open.
     pub past: Vec<Meter>,
-    /// Sorted hashes.
-    addresses: Vec<u64>,
+    addresses: Addresses,
 }
 
 /// One limit of the terms that a request counts towards.
@@ -72,9 +62,6 @@ pub(super) struct Site<'a> {
 
 /// Windows that are over and that the store has not taken; more are given up, the oldest first.
 const MOST_PAST: usize = 100;
-
-/// Addresses remembered of one subject, whatever `max_ips` says.
-const MOST_ADDRESSES: usize = 10_000;
 
 // === impl Subject ===
 
@@ -120,44 +107,25 @@ impl Subject {
         !self.counted.load(Relaxed)
     }
 
-    /// Counts an address by its `hash`; at most `most` different ones are let in, 0: any number.
-    pub fn address_seen(&self, hash: u64, most: u32) -> Seen {
+    /// Counts an address by its `hash`; at most `most` different ones are let in within a day, 0: any
+    /// number.
+    pub fn address_seen(&self, hash: u64, most: u32, now: Now) -> Seen {
         if most == 0 {
             return Seen::Known;
         }
-        let most = usize::try_from(most).unwrap_or(usize::MAX).min(MOST_ADDRESSES);
-        let mut inner = self.lock();
-        let addresses = &mut inner.state.get_or_insert_default().addresses;
-        match addresses.binary_search(&hash) {
-            Ok(_) => Seen::Known,
-            Err(_) if addresses.len() >= most => Seen::TooMany,
-            Err(place) => {
-                addresses.insert(place, hash);
-                Seen::New
-            }
-        }
+        self.lock().state.get_or_insert_default().addresses.see(hash, most, now)
     }
 
-    /// Takes in addresses that were seen before this process began.
-    pub fn know_addresses(&self, hashes: &[u64]) {
-        let mut inner = self.lock();
-        let addresses = &mut inner.state.get_or_insert_default().addresses;
-        addresses.extend_from_slice(hashes);
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses.truncate(MOST_ADDRESSES);
+    /// Takes in addresses that are known beforehand.
+    pub fn know_addresses(&self, hashes: &[u64], now: Now) {
+        self.lock().state.get_or_insert_default().addresses.know(hashes, now);
     }
 
     /// Forgets all addresses.
     pub fn forget_addresses(&self) {
         if let Some(state) = &mut self.lock().state {
-            state.addresses = Vec::new();
+            state.addresses = Addresses::default();
         }
-    }
-
-    /// Hashes of the addresses it was called from.
-    pub fn addresses(&self) -> Vec<u64> {
-        self.lock().state.as_ref().map(|state| state.addresses.clone()).unwrap_or_default()
     }
 
     /// Tokens and nanodollars in open reservations, together: 0 when no request is under way.
@@ -238,6 +206,7 @@ impl Inner {
     pub fn is_active(&mut self, now: Now) -> bool {
         let Some(state) = &mut self.state else { return false };
         state.forget(now);
+        state.addresses.forget_old(now);
         let meters = state.current.len() + state.past.len();
         if let Some(rate) = self.terms.rate {
             let nodes = state.bucket.nodes();

@@ -63,9 +63,10 @@ pub struct Used {
 
 // === impl Now ===
 
-impl From<SystemTime> for Now {
-    fn from(time: SystemTime) -> Self {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+impl Now {
+    /// The moment by this machine's clock.
+    pub fn by_clock() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 }

@@ -270,17 +270,17 @@ fn a_clock_that_steps_back_harms_no_window() {
 #[test]
 fn addresses_are_let_in_up_to_the_most() {
     let user = Subject::new(Who::User, "u", Terms::default());
-    assert_eq!(user.address_seen(9, 2), Seen::New);
-    assert_eq!(user.address_seen(9, 2), Seen::Known);
-    assert_eq!(user.address_seen(4, 2), Seen::New);
-    assert_eq!(user.address_seen(5, 2), Seen::TooMany);
-    assert_eq!(user.address_seen(5, 0), Seen::Known);
-    let again = Subject::new(Who::User, "u", Terms::default());
-    again.know_addresses(&user.addresses());
-    assert_eq!(again.address_seen(4, 2), Seen::Known);
-    assert_eq!(again.address_seen(5, 2), Seen::TooMany);
-    again.forget_addresses();
-    assert_eq!(again.address_seen(5, 2), Seen::New);
+    assert_eq!(user.address_seen(9, 2, at(0)), Seen::New);
+    assert_eq!(user.address_seen(9, 2, at(0)), Seen::Known);
+    assert_eq!(user.address_seen(4, 2, at(0)), Seen::New);
+    assert_eq!(user.address_seen(5, 2, at(0)), Seen::TooMany);
+    assert_eq!(user.address_seen(5, 0, at(0)), Seen::Known);
+    let other = Subject::new(Who::User, "v", Terms::default());
+    other.know_addresses(&[9, 4], at(0));
+    assert_eq!(other.address_seen(4, 2, at(0)), Seen::Known);
+    assert_eq!(other.address_seen(5, 2, at(0)), Seen::TooMany);
+    other.forget_addresses();
+    assert_eq!(other.address_seen(5, 2, at(0)), Seen::New);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::export::MOMENTS;
+use crate::access::key::{LONGEST_NAME, is_sound_name};
 use crate::access::{KeyRecord, Role, UserRecord};
 use crate::config::{Allowance, OnMaxIps, RateLimit, Secret};
 
@@ -206,13 +207,12 @@ fn moments(members: &mut Map<String, Value>) -> Result<(), String> {
 }
 
 fn name(given: Option<String>, id: &str) -> Result<String, String> {
-    let sound =
-        |text: &str| !text.is_empty() && text.len() <= 200 && !text.chars().any(char::is_control);
-    if !sound(id) || id.contains('/') {
-        return Err("an id has 1 to 200 characters, and no slash".to_owned());
+    if !is_sound_name(id) || id.contains('/') {
+        return Err(format!("an id has 1 to {LONGEST_NAME} bytes, and no slash"));
     }
     let name = given.unwrap_or_else(|| id.to_owned());
-    if sound(&name) { Ok(name) } else { Err("a name has 1 to 200 characters".to_owned()) }
+    let sound = is_sound_name(&name);
+    sound.then_some(name).ok_or_else(|| format!("a name has 1 to {LONGEST_NAME} bytes"))
 }
 
 fn globs(globs: Option<&[String]>) -> Result<(), String> {

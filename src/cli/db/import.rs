@@ -15,7 +15,7 @@ use super::super::complain;
 use super::super::record::print;
 use super::export::bare;
 use super::forms;
-use crate::access::{KeyRecord, UserRecord};
+use crate::access::{KeyRecord, Registry, UserRecord};
 use crate::config::{Content, Node, Problems, Source, expanded};
 use crate::store::{Expected, Kind, Note, Record, Store, StoreError};
 
@@ -188,7 +188,7 @@ fn bring(client: &Client, section: &str, item: Value) -> Result<(Outcome, String
             let outcome =
                 put(store, Kind::Keys, &id, &digest, &key, known, KeyRecord::shown).await?;
             // A server lets nobody in without a key from now on.
-            store.set_meta("keys_made", "1").await.map_err(|error| error.to_string())?;
+            Registry::remember_keys(store).await.map_err(|error| error.to_string())?;
             Ok((outcome, name))
         }),
         section => item_of(client, section, item),

@@ -1,6 +1,7 @@
 //! Claims about whole configurations.
 
 mod accepted;
+mod clouds;
 mod dynamic;
 mod environment;
 mod grants;

@@ -66,14 +66,6 @@ const REFUSED: &[(&str, &str)] = &[
         "1:43 duplicate provider `p` (first at line 1)",
     ),
     (
-        "providers: [{name: p, kind: anthropic}]",
-        "1:29 `kind: anthropic` is not supported by this version",
-    ),
-    (
-        "providers: [{name: p, kind: bedrock, region: r, access_key_id: a, secret_access_key: b}]",
-        "1:29 `kind: bedrock` is not supported by this version",
-    ),
-    (
         "providers: [{name: p, kind: azure}]",
         "1:13 `base_url` or `endpoints` is missing in `providers`",
     ),
@@ -202,7 +194,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "providers: [{name: p, kind: mock, region: eu}]",
-        "1:35 unknown key `region` in `providers` (known: `name`, `kind`, `base_url`, `endpoints`, `api_keys`, `client_auth`, `headers`, `tls`, `load_balancing`, `health_check`, `timeouts`, `ejection`, …)",
+        "1:43 `region` is only for kind `bedrock`",
     ),
     (
         r#"providers: [{name: p, kind: openai_compatible, base_url: "http://a/../b"}]"#,
@@ -425,22 +417,17 @@ providers:
   - name: p
     kind: openai_compatible
     base_url: https://llm.example.org
-    dialect: anthropic
     tls: { verify: false }
 models:
-  - { name: m, targets: [{ provider: p }], translation: strict }
+  - { name: m, targets: [{ provider: p }] }
 keys:
   - name: k
     key: ${KEY}
 audit: { enabled: true, content: none, rotate: monthly, retention: 12, store: \"sqlite:a.db\" }
-translation: lenient
 ";
     let expected = [
         "f:3:5: warning: `p` is called without checking its certificate",
-        "f:6:14: warning: `dialect` has no effect in this version",
-        "f:9:57: warning: `translation` has no effect in this version",
-        "f:13:8: warning: `audit` has no effect in this version",
-        "f:14:14: warning: `translation` has no effect in this version",
+        "f:12:8: warning: `audit` has no effect in this version",
     ];
     assert_eq!(lines(&said(text, &[]), "warning"), expected);
     assert_eq!(

@@ -1,4 +1,5 @@
 //! How a stream of bytes is cut into messages.
 
+pub mod eventstream;
 pub mod sse;
 pub mod websocket;

@@ -6,11 +6,13 @@
 
 mod below;
 pub(in crate::protocol) mod cursor;
+mod object;
 mod runs;
 pub mod scan;
 pub mod splice;
 pub(in crate::protocol) mod text;
 
 pub use below::strings_below;
+pub use object::{Mistyped, Object};
 pub use scan::{Member, Members, ScanError, WrongType, scan};
 pub use splice::Splice;

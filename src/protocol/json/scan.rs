@@ -109,6 +109,12 @@ pub(in crate::protocol) fn scan_within(
 }
 
 impl Members {
+    /// All of them, in their order.
+    #[must_use]
+    pub fn all(&self) -> &[Member] {
+        &self.list
+    }
+
     /// The member of that name, after unescaping: `mod\u0065l` is `model`.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Member> {

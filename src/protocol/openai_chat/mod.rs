@@ -1,51 +1,35 @@
-//! The `OpenAI` chat dialect and its relatives: what their bodies mean, and the edits made in them.
-//!
-//! Nothing is serialised anew.  An edit replaces the bytes of the members it is about and leaves
-//! every other byte of a request, an answer or an event where it was.
+//! The dialect of `OpenAI` chat completions.
 
-mod choices;
-mod delivered;
-mod error;
-mod history;
-mod meter;
+mod answer;
+mod details;
+pub mod embeddings;
+mod media;
+mod read_messages;
+mod read_parts;
+mod read_reasoning;
+mod read_request;
+mod read_response;
+mod read_stream;
+mod read_tools;
 mod refusal;
-mod request;
-mod response;
-mod stream;
-mod synthetic;
-mod thinking;
+mod told;
 mod usage;
-mod voice;
+mod wire;
+mod write_messages;
+mod write_parts;
+mod write_request;
+mod write_response;
+mod write_stream;
+mod write_tools;
 
-pub use delivered::Delivered;
-pub use error::StreamError;
-pub use refusal::{Caller, Refusal, write_refusal, write_stream_refusal};
-pub use request::{ChatCap, EditError, Edits, edit_request, wants_usage};
-pub use response::edit_response;
-pub use stream::{StreamEditor, StreamOptions};
-pub use usage::{Usage, last_usage, read_usage};
+pub use read_request::read_request;
+pub use read_response::read_response;
+pub use read_stream::StreamReader;
+pub(in crate::protocol) use refusal::body as error_body;
+pub use refusal::{write_refusal, write_stream_refusal};
+pub use write_request::{NAMES, fate, write_request};
+pub use write_response::write_response;
+pub use write_stream::StreamWriter;
 
-/// Which JSON endpoint a body belongs to; decides which members an edit touches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// `/v1/chat/completions`
-    ChatCompletions,
-    /// `/v1/completions`
-    Completions,
-    /// `/v1/embeddings`
-    Embeddings,
-    /// `/v1/responses`
-    Responses,
-    /// `/v1/messages`
-    Messages,
-    /// Any other endpoint that names a model.
-    Other,
-}
-
-impl Operation {
-    /// Whether `stream: true` asks for server-sent events.
-    #[must_use]
-    pub fn has_event_stream(self) -> bool {
-        matches!(self, Self::ChatCompletions | Self::Completions | Self::Responses | Self::Messages)
-    }
-}
+#[cfg(test)]
+mod tests;

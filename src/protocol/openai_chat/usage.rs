@@ -1,201 +1,134 @@
-//! What an answer cost in tokens, as each of the dialects reports it.
+//! Tokens as this dialect counts them: the wholes include their parts.
 
-use crate::protocol::json::cursor::{Cursor, Fault};
-use crate::protocol::json::text::unquote;
-use memchr::memmem::{Finder, FinderRev};
-use std::sync::LazyLock;
+use serde::{Deserialize, Serialize};
 
-/// Tokens of one exchange.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Read by the model, cached ones included.
-    pub prompt: u64,
-    /// Written by the model, reasoning included.
-    pub completion: u64,
-    /// Of `prompt`: read from a cache.
-    pub cached: u64,
-    /// Of `completion`: reasoning.
-    pub reasoning: u64,
+use crate::protocol::canonical::Usage;
+
+/// What servers write, read as far as it is known.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct WireUsage {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    total_tokens: Option<u64>,
+    prompt_tokens_details: Option<PromptDetails>,
+    completion_tokens_details: Option<CompletionDetails>,
+    /// `SGLang`.
+    reasoning_tokens: Option<u64>,
+    /// `DeepSeek`.
+    prompt_cache_hit_tokens: Option<u64>,
 }
 
-/// Reads the usage of a whole answer or of one stream event.
-///
-/// Chat, completions and embeddings say `usage.prompt_tokens`; responses and messages say
-/// `usage.input_tokens`, in streams within `response` or `message`.
-#[must_use]
-pub fn read_usage(json: &[u8]) -> Option<Usage> {
-    if mentions_usage(json) { read(json)?.usage } else { None }
+#[derive(Debug, Default, Deserialize)]
+struct PromptDetails {
+    cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
 }
 
-/// The name; within a string the second quote would be preceded by a backslash.
-///
-/// Built once: that takes longer than to search an event.
-static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"usage\""));
-
-static LAST_USAGE: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new("\"usage\""));
-
-/// Reads the last `"usage": {…}` of an answer of which only the end may be there.
-#[must_use]
-pub fn last_usage(end: &[u8]) -> Option<Usage> {
-    let member = end.get(LAST_USAGE.rfind(end)? + USAGE.needle().len()..)?;
-    let value = member.trim_ascii_start().strip_prefix(b":")?;
-    usage(&mut Cursor::new(std::str::from_utf8(value).ok()?)).ok()
+#[derive(Debug, Default, Deserialize)]
+struct CompletionDetails {
+    reasoning_tokens: Option<u64>,
 }
 
-/// What a document says about usage.
-#[derive(Default)]
-pub struct Report {
-    pub usage: Option<Usage>,
-    /// It has `"choices":[]`, as the chunk has that carries nothing but usage.
-    pub no_choices: bool,
-}
-
-/// May it hold a usage object?  Cheap: most events of a stream do not, or hold `"usage":null`.
-pub fn mentions_usage(json: &[u8]) -> bool {
-    USAGE.find_iter(json).any(|at| {
-        let rest = json.get(at + USAGE.needle().len()..).unwrap_or_default().trim_ascii_start();
-        rest.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"{"))
-    })
-}
-
-pub fn read(json: &[u8]) -> Option<Report> {
-    let mut cursor = Cursor::new(std::str::from_utf8(json).ok()?);
-    let mut report = Report::default();
-    document(&mut cursor, &mut report).ok()?;
-    Some(report)
-}
-
-fn document(cursor: &mut Cursor, report: &mut Report) -> Result<(), Fault> {
-    cursor.object(|cursor, key| {
-        let name = unquote(cursor.slice(&key));
-        match (&*name, cursor.peek()) {
-            ("usage", b'{') => report.usage = Some(usage(cursor)?),
-            ("response" | "message", b'{') => document(cursor, report)?,
-            ("choices", b'[') => {
-                report.no_choices = true;
-                cursor.array(|cursor| {
-                    report.no_choices = false;
-                    cursor.pass()
-                })?;
-            }
-            _ => cursor.pass()?,
+impl WireUsage {
+    pub fn read(&self) -> Usage {
+        let prompt = self.prompt_tokens_details.as_ref();
+        let completion = self.completion_tokens_details.as_ref();
+        let input = self.prompt_tokens.unwrap_or_default();
+        // xAI, and Google's endpoint for this dialect, leave the reasoning out of the completion, but
+        // not out of the total.
+        let rest = self.total_tokens.unwrap_or_default().saturating_sub(input);
+        Usage {
+            input,
+            cache_read: prompt
+                .and_then(|details| details.cached_tokens)
+                .or(self.prompt_cache_hit_tokens)
+                .unwrap_or_default(),
+            cache_write: prompt.and_then(|details| details.cache_write_tokens).unwrap_or_default(),
+            cache_write_long: 0,
+            output: self.completion_tokens.unwrap_or_default().max(rest),
+            reasoning: completion
+                .and_then(|details| details.reasoning_tokens)
+                .or(self.reasoning_tokens),
         }
-        Ok(())
-    })?;
-    Ok(())
+    }
 }
 
-fn usage(cursor: &mut Cursor) -> Result<Usage, Fault> {
-    let mut usage = Usage::default();
-    // Anthropic counts what it reads from and writes to its cache beside `input_tokens`.
-    let mut beside = 0_u64;
-    cursor.object(|cursor, key| {
-        let name = unquote(cursor.slice(&key));
-        match (&*name, cursor.peek()) {
-            ("prompt_tokens" | "input_tokens", _) => usage.prompt = number(cursor)?,
-            ("completion_tokens" | "output_tokens", _) => usage.completion = number(cursor)?,
-            ("cache_creation_input_tokens", _) => beside = beside.saturating_add(number(cursor)?),
-            ("cache_read_input_tokens", _) => {
-                usage.cached = number(cursor)?;
-                beside = beside.saturating_add(usage.cached);
-            }
-            ("prompt_tokens_details" | "input_tokens_details", b'{') => {
-                usage.cached = detail(cursor, &["cached_tokens"])?;
-            }
-            ("completion_tokens_details" | "output_tokens_details", b'{') => {
-                usage.reasoning = detail(cursor, &["reasoning_tokens", "thinking_tokens"])?;
-            }
-            _ => cursor.pass()?,
+/// What clients are told.
+#[derive(Serialize)]
+pub(super) struct ToldUsage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: ToldPrompt,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completion_tokens_details: Option<ToldCompletion>,
+}
+
+#[derive(Serialize)]
+struct ToldPrompt {
+    cached_tokens: u64,
+    cache_write_tokens: u64,
+}
+
+#[derive(Serialize)]
+struct ToldCompletion {
+    reasoning_tokens: u64,
+}
+
+impl ToldUsage {
+    pub fn of(usage: &Usage) -> Self {
+        let cache_write_tokens = usage.cache_write.saturating_add(usage.cache_write_long);
+        Self {
+            prompt_tokens: usage.input,
+            completion_tokens: usage.output,
+            total_tokens: usage.total(),
+            prompt_tokens_details: ToldPrompt {
+                cached_tokens: usage.cache_read,
+                cache_write_tokens,
+            },
+            completion_tokens_details: usage
+                .reasoning
+                .map(|reasoning_tokens| ToldCompletion { reasoning_tokens }),
         }
-        Ok(())
-    })?;
-    usage.prompt = usage.prompt.saturating_add(beside);
-    Ok(usage)
-}
-
-fn detail(cursor: &mut Cursor, names: &[&str]) -> Result<u64, Fault> {
-    let mut tokens = 0;
-    cursor.object(|cursor, key| {
-        if names.contains(&&*unquote(cursor.slice(&key))) {
-            tokens = number(cursor)?;
-        } else {
-            cursor.skip()?;
-        }
-        Ok(())
-    })?;
-    Ok(tokens)
-}
-
-/// A count of tokens; 0 for null and whatever else is no count.
-fn number(cursor: &mut Cursor) -> Result<u64, Fault> {
-    let span = cursor.skip()?;
-    Ok(cursor.slice(&span).parse().unwrap_or(0))
-}
-
-impl Usage {
-    /// Takes over what a later event of the same stream says; what that leaves out or sets to 0,
-    /// as Anthropic's last event may leave out the prompt, stays.
-    pub(super) fn update(&mut self, later: Self) {
-        let newer = |old: &mut u64, new| *old = if new == 0 { *old } else { new };
-        newer(&mut self.prompt, later.prompt);
-        newer(&mut self.completion, later.completion);
-        newer(&mut self.cached, later.cached);
-        newer(&mut self.reasoning, later.reasoning);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::fixture;
 
-    macro_rules! recorded {
-        ($name:literal) => {
-            fixture::body(include_bytes!(concat!("../../../tests/fixtures/vllm/", $name)))
-        };
-    }
-
-    fn tokens(prompt: u64, completion: u64, cached: u64, reasoning: u64) -> Usage {
-        Usage { prompt, completion, cached, reasoning }
+    fn read(text: &str) -> Usage {
+        serde_json::from_str::<WireUsage>(text).unwrap().read()
     }
 
     #[test]
-    fn every_endpoint_of_vllm_is_read() {
-        assert_eq!(read_usage(&recorded!("chat_reasoning.http")), Some(tokens(36, 77, 0, 38)));
-        assert_eq!(read_usage(&recorded!("completions.http")), Some(tokens(5, 5, 0, 0)));
-        assert_eq!(read_usage(&recorded!("embeddings.http")), Some(tokens(11, 0, 0, 0)));
-        assert_eq!(read_usage(&recorded!("responses.http")), Some(tokens(20, 8, 0, 0)));
-        assert_eq!(read_usage(&recorded!("messages.http")), Some(tokens(34, 8, 0, 0)));
+    fn every_servers_way_of_counting_comes_out_the_same() {
+        let expected =
+            Usage { input: 10, cache_read: 4, output: 7, reasoning: Some(5), ..Usage::default() };
+        for text in [
+            r#"{"prompt_tokens":10,"completion_tokens":7,"total_tokens":17,
+                "prompt_tokens_details":{"cached_tokens":4},
+                "completion_tokens_details":{"reasoning_tokens":5}}"#,
+            // SGLang
+            r#"{"prompt_tokens":10,"completion_tokens":7,"total_tokens":17,"reasoning_tokens":5,
+                "prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":null}"#,
+            // DeepSeek, its older form
+            r#"{"prompt_tokens":10,"completion_tokens":7,"prompt_cache_hit_tokens":4,
+                "completion_tokens_details":{"reasoning_tokens":5}}"#,
+            // xAI
+            r#"{"prompt_tokens":10,"completion_tokens":2,"total_tokens":17,
+                "prompt_tokens_details":{"cached_tokens":4,"text_tokens":10},
+                "completion_tokens_details":{"reasoning_tokens":5}}"#,
+        ] {
+            assert_eq!(read(text), expected, "{text}");
+        }
     }
 
     #[test]
-    fn anthropic_counts_its_cache_beside_the_input() {
-        let json = br#"{"type":"message_start","message":{"usage":{"input_tokens":3,
-            "cache_creation_input_tokens":400,"cache_read_input_tokens":1100,"output_tokens":33,
-            "output_tokens_details":{"thinking_tokens":7}}}}"#;
-        assert_eq!(read_usage(json), Some(tokens(1503, 33, 1100, 7)));
-    }
-
-    #[test]
-    fn openai_counts_its_cache_within_the_prompt() {
-        let json = br#"{"usage" : {"prompt_tokens":50,"prompt_tokens_details":{"cached_tokens":40},
-            "completion_tokens":null,"completion_tokens_details":null}}"#;
-        assert_eq!(read_usage(json), Some(tokens(50, 0, 40, 0)));
-    }
-
-    #[test]
-    fn a_document_without_usage_has_none() {
-        assert_eq!(read_usage(br#"{"usage":null}"#), None);
-        assert_eq!(read_usage(br#"{"x":{"usage":{"prompt_tokens":1}}}"#), None);
-        assert_eq!(read_usage(br#"{"text":"\"usage\":{\"prompt_tokens\":1}"}"#), None);
-        assert_eq!(read_usage(br#"{"usage":{"prompt_tokens":1}"#), None);
-        assert_eq!(read_usage(b"[DONE]"), None);
-    }
-
-    #[test]
-    fn a_later_event_adds_to_what_is_known() {
-        let mut usage = tokens(43, 1, 2, 0);
-        usage.update(Usage { completion: 282, ..Usage::default() });
-        assert_eq!(Some(usage), Some(tokens(43, 282, 2, 0)));
+    fn what_is_told_is_read_again() {
+        let usage =
+            Usage { input: 9, cache_read: 2, cache_write: 3, output: 4, ..Usage::default() };
+        let text = serde_json::to_string(&ToldUsage::of(&usage)).unwrap();
+        assert_eq!(read(&text), usage);
     }
 }

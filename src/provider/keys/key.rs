@@ -3,23 +3,24 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 
 use super::fault::Fault;
 use super::rests::{Name, Rests, Standing, backed_off};
 use super::{KeyState, KeyStatus, milliseconds, now};
+use crate::provider::credentials::{Login, Signer};
 use crate::provider::profile::AuthStyle;
 use crate::provider::sensitive;
 
 /// The first back-off of a disabled key, doubled each time a probe fails.
 const BACK_OFF: Duration = Duration::from_mins(1);
 
-/// One key, as the header it is sent in.
+/// One key, or what a login has lent in place of one.
 pub struct ApiKey {
-    pub header: (HeaderName, HeaderValue),
-    /// The last four characters, for logs.
+    credential: Credential,
+    /// The last four characters, for logs; of a login, what it lends.
     pub hint: String,
     /// When a disabled key is due to be tried again, in milliseconds on the keys' clock; 0: in use.
     /// A copy of what the lock guards, so that a key in use costs no lock.
@@ -31,6 +32,13 @@ pub struct ApiKey {
     /// Something is known of some model.
     noted: AtomicBool,
     story: Mutex<Story>,
+}
+
+enum Credential {
+    /// As a call carries it.
+    Header((HeaderName, HeaderValue)),
+    /// Whatever it has lent last.
+    Login(Arc<Login>),
 }
 
 #[derive(Default)]
@@ -56,14 +64,44 @@ pub struct Probe(Arc<ApiKey>);
 
 impl ApiKey {
     pub(super) fn new(header: (HeaderName, HeaderValue), hint: String) -> Self {
+        Self::of(Credential::Header(header), hint)
+    }
+
+    pub(super) fn of_login(login: Arc<Login>) -> Self {
+        let hint = login.kind().to_owned();
+        Self::of(Credential::Login(login), hint)
+    }
+
+    fn of(credential: Credential, hint: String) -> Self {
         Self {
-            header,
+            credential,
             hint,
             disabled_until: AtomicU64::new(0),
             probing: AtomicBool::new(false),
             uneasy_until: AtomicU64::new(0),
             noted: AtomicBool::new(false),
             story: Mutex::default(),
+        }
+    }
+
+    /// The header that a call carries now; `None` when it is signed, or nothing is lent.
+    pub fn header(&self) -> Option<(HeaderName, HeaderValue)> {
+        match &self.credential {
+            Credential::Header(header) => Some(header.clone()),
+            Credential::Login(login) => login.bearer(),
+        }
+    }
+
+    /// What signs a call now; `None` when it carries a header, or nothing is lent.
+    pub fn signer(&self) -> Option<Signer> {
+        self.login()?.signer()
+    }
+
+    /// Where it comes from, when it is not of the configuration.
+    pub fn login(&self) -> Option<&Arc<Login>> {
+        match &self.credential {
+            Credential::Login(login) => Some(login),
+            Credential::Header(_) => None,
         }
     }
 
@@ -88,6 +126,9 @@ impl ApiKey {
     /// Books what an answer said of this key. `pause`: how long the provider asked it to wait. The
     /// rest or back-off that begins by it, if one does.
     pub fn fails(&self, fault: Fault, name: Name, pause: Option<Duration>) -> Option<Duration> {
+        if let (Fault::Key(_), Some(login)) = (fault, self.login()) {
+            login.refused();
+        }
         let (mut story, now) = (self.story(), now());
         let begun = match fault {
             Fault::Limited => story.rests.limit(name, pause, now),
@@ -110,6 +151,9 @@ impl ApiKey {
     }
 
     pub(super) fn standing(&self, model: &str, now: u64) -> Standing {
+        if self.login().is_some_and(|login| !login.is_in_force()) {
+            return Standing::Absent;
+        }
         match self.disabled_until.load(Relaxed) {
             0 if self.uneasy_until.load(Relaxed) <= now => Standing::Free,
             0 => self.story().rests.standing(model, now),
@@ -132,7 +176,15 @@ impl ApiKey {
             None => (KeyState::InUse, None, 0),
         };
         let until = (until > 0).then(|| time + Duration::from_millis(until.saturating_sub(now)));
-        KeyStatus { hint: self.hint.clone(), state, reason, until, resting_models }
+        let known = KeyStatus {
+            hint: self.hint.clone(),
+            state,
+            reason,
+            until,
+            resting_models,
+            expires: None,
+        };
+        self.login().map_or(known.clone(), |login| lent(login, known, time))
     }
 
     pub(super) fn recheck(&self, now: u64) {
@@ -165,6 +217,15 @@ impl ApiKey {
     fn story(&self) -> MutexGuard<'_, Story> {
         self.story.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// … of what a login has lent: until when it is good, and why there is no other.
+fn lent(login: &Login, known: KeyStatus, time: SystemTime) -> KeyStatus {
+    let left = login.token().map(|token| token.left(Instant::now()));
+    let trouble = login.trouble().map(|why| why.word());
+    let state = if left.is_none() { KeyState::Absent } else { known.state };
+    let reason = if left.is_none() { trouble } else { known.reason.or(trouble) };
+    KeyStatus { state, reason, expires: left.flatten().map(|left| time + left), ..known }
 }
 
 fn first_back_off() -> Duration {
@@ -211,6 +272,8 @@ impl AuthStyle {
                 Some((http::header::AUTHORIZATION, sensitive(&format!("Bearer {key}"))?))
             }
             Self::ApiKey => Some((HeaderName::from_static("api-key"), sensitive(key)?)),
+            Self::XApiKey => Some((HeaderName::from_static("x-api-key"), sensitive(key)?)),
+            Self::XGoogApiKey => Some((HeaderName::from_static("x-goog-api-key"), sensitive(key)?)),
         }
     }
 }

@@ -17,6 +17,7 @@ pub use self::key::{ApiKey, Disabled, Probe};
 pub use self::rests::Name;
 use self::rests::Standing;
 pub use self::told::{nearly_spent, pause};
+use super::credentials::Login;
 use super::profile::AuthStyle;
 use crate::config::Secret;
 
@@ -47,6 +48,8 @@ pub enum KeyState {
     Disabled,
     /// Disabled, and a request is trying it now.
     Probing,
+    /// It is lent, and none is there.
+    Absent,
 }
 
 /// What there is to tell of one key.
@@ -55,12 +58,15 @@ pub struct KeyStatus {
     /// Its last four characters.
     pub hint: String,
     pub state: KeyState,
-    /// `refused`, `quota`, `revoked` of a disabled one; `limited` or `model_refused` of one that rests.
+    /// `refused`, `quota`, `revoked` of a disabled one; `limited` or `model_refused` of one that rests;
+    /// why no other is lent, of one that is.
     pub reason: Option<&'static str>,
     /// When it is tried again, or the last of its models may use it again.
     pub until: Option<SystemTime>,
     /// Models it rests for.
     pub resting_models: usize,
+    /// Until when it is lent.
+    pub expires: Option<SystemTime>,
 }
 
 impl KeyRing {
@@ -70,13 +76,35 @@ impl KeyRing {
         let known = before.map_or(&[][..], |before| &before.keys);
         let key = |secret: &Secret| {
             let header = auth.header(secret.expose())?;
-            if let Some(key) = known.iter().find(|key| key.header == header) {
+            let same = |key: &&Arc<ApiKey>| {
+                key.login().is_none() && key.header().as_ref() == Some(&header)
+            };
+            if let Some(key) = known.iter().find(same) {
                 return Some(Arc::clone(key));
             }
             Some(Arc::new(ApiKey::new(header, secret.hint())))
         };
         let keys = keys.iter().map(key).collect::<Option<_>>()?;
         Some(Self { keys, turn: AtomicUsize::new(0) })
+    }
+
+    /// The ring of what one login lends.
+    pub fn of_login(login: Arc<Login>, before: Option<&Self>) -> Self {
+        let known = before.map_or(&[][..], |before| &before.keys);
+        let same = |key: &&Arc<ApiKey>| key.login().is_some_and(|it| Arc::ptr_eq(it, &login));
+        let key = known.iter().find(same).cloned();
+        let key = key.unwrap_or_else(|| Arc::new(ApiKey::of_login(login)));
+        Self { keys: vec![key], turn: AtomicUsize::new(0) }
+    }
+
+    /// The login whose keys these are.
+    pub fn login(&self) -> Option<&Arc<Login>> {
+        self.keys.first()?.login()
+    }
+
+    /// Whether what a login would lend is not there.
+    pub fn is_absent(&self) -> bool {
+        self.login().is_some_and(|login| !login.is_in_force())
     }
 
     /// Whether this key is one of them.
@@ -108,7 +136,10 @@ impl KeyRing {
                         return Some(Choice { key: Arc::clone(key), probe: Some(probe) });
                     }
                 }
-                Standing::Limited(_) | Standing::Refused(_) | Standing::Disabled(_) => {}
+                Standing::Limited(_)
+                | Standing::Refused(_)
+                | Standing::Disabled(_)
+                | Standing::Absent => {}
             }
         }
         spent.map(|key| Choice { key: Arc::clone(key), probe: None })
@@ -121,7 +152,7 @@ impl KeyRing {
         let due = |key: &&Arc<ApiKey>| match key.standing(model, now) {
             Standing::Free | Standing::Spent => Some(0),
             Standing::Refused(until) | Standing::Disabled(until) => Some(until),
-            Standing::Limited(_) => None,
+            Standing::Limited(_) | Standing::Absent => None,
         };
         let fresh = self.in_turn().filter(|key| !is_among(tried, key));
         let usable = fresh.filter_map(|key| Some((due(&key)?, key)));
@@ -133,13 +164,15 @@ impl KeyRing {
     /// A key for a question of our own: in use, if one is.
     pub fn any(&self) -> Option<&Arc<ApiKey>> {
         let now = now();
-        let trouble = |key: &&Arc<ApiKey>| match key.standing("", now) {
-            Standing::Free | Standing::Spent => 0,
+        let trouble = |key: &Arc<ApiKey>| match key.standing("", now) {
+            Standing::Free | Standing::Spent => Some(0),
             Standing::Limited(until) | Standing::Refused(until) | Standing::Disabled(until) => {
-                until
+                Some(until)
             }
+            Standing::Absent => None,
         };
-        self.keys.iter().min_by_key(trouble)
+        let usable = self.keys.iter().filter_map(|key| Some((trouble(key)?, key)));
+        usable.min_by_key(|(until, _)| *until).map(|(_, key)| key)
     }
 
     /// How long until the first key may be used for `model`; `None` when one may, or there is none
@@ -147,12 +180,13 @@ impl KeyRing {
     pub fn rested_in(&self, model: &str) -> Option<Duration> {
         let now = now();
         let until = |key: &Arc<ApiKey>| match key.standing(model, now) {
-            Standing::Free | Standing::Spent => 0,
+            Standing::Free | Standing::Spent => Some(0),
             Standing::Limited(until) | Standing::Refused(until) | Standing::Disabled(until) => {
-                until
+                Some(until)
             }
+            Standing::Absent => None,
         };
-        let first = self.keys.iter().map(until).min()?;
+        let first = self.keys.iter().filter_map(until).min()?;
         first.checked_sub(now).filter(|left| *left > 0).map(Duration::from_millis)
     }
 
@@ -178,7 +212,8 @@ impl KeyRing {
 
 impl KeyState {
     /// Every state there is.
-    pub const ALL: [Self; 4] = [Self::InUse, Self::Resting, Self::Disabled, Self::Probing];
+    pub const ALL: [Self; 5] =
+        [Self::InUse, Self::Resting, Self::Disabled, Self::Probing, Self::Absent];
 
     /// The state in one word.
     pub fn as_str(self) -> &'static str {
@@ -187,6 +222,7 @@ impl KeyState {
             Self::Resting => "resting",
             Self::Disabled => "disabled",
             Self::Probing => "probing",
+            Self::Absent => "absent",
         }
     }
 }

@@ -35,6 +35,8 @@ pub enum Standing {
     Refused(u64),
     /// Of no use for any model.
     Disabled(u64),
+    /// It is lent, and is not there.
+    Absent,
 }
 
 /// What was told of each model.

@@ -189,5 +189,5 @@ fn a_key_never_shows_in_debug_output() {
     let ring = ring(&[ONE]);
     assert!(!format!("{ring:?}").contains("aaaa"));
     let choice = ring.pick("m", &[], true).unwrap();
-    assert!(!format!("{choice:?} {:?}", choice.key.header).contains("aaaa"));
+    assert!(!format!("{choice:?} {:?}", choice.key.header()).contains("aaaa"));
 }

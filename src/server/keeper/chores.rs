@@ -7,7 +7,7 @@ use log::{info, warn};
 use tokio::sync::mpsc;
 use tokio::time::{interval, sleep, timeout};
 
-use super::now;
+use crate::access::limits::Now;
 use crate::access::{Errand, KeyRecord, Registry, Role, UserRecord};
 use crate::store::{Expected, Kind, Note, Store, StoreError};
 
@@ -32,7 +32,7 @@ pub async fn run_errands(store: &Store, errands: &mut mpsc::Receiver<Errand>) {
             let done = timeout(CHANGE, errand.run(store)).await;
             match done.unwrap_or_else(|_| Err(StoreError::Away(String::new()))) {
                 Ok(()) => break,
-                Err(error) if error.is_away() => sleep(AGAIN).await,
+                Err(error) if error.may_pass() => sleep(AGAIN).await,
                 Err(error) => {
                     warn!("{errand:?}: {error}");
                     break;
@@ -69,7 +69,7 @@ async fn see_to(
     store: &Store,
     purge_after: Duration,
 ) -> Result<usize, StoreError> {
-    let now = now();
+    let now = Now::by_clock().0;
     let directory = registry.directory.load_full();
     let over = directory.users().filter(|user| {
         user.state().is_some_and(|state| state.role == Role::Temporary && state.has_expired(now))

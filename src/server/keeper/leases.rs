@@ -8,7 +8,6 @@ use log::{info, warn};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::now;
 use crate::access::limits::{Ask, Granted, Limits, Mode, Now};
 use crate::store::redis::{Lease, Leased, MOST_LEASES, SharedAway, SharedCounts};
 
@@ -82,7 +81,7 @@ impl Leases {
             self.beaten = Some(Instant::now());
             self.find(nodes);
         }
-        let asks = self.limits.leases(Now(now()));
+        let asks = self.limits.leases(Now::by_clock());
         self.ask(&asks, false).await
     }
 
@@ -92,7 +91,7 @@ impl Leases {
             match self.counts.lease(&self.node, &leases, leaving).await {
                 Ok(answers) => {
                     let answers: Vec<Granted> = answers.iter().map(granted).collect();
-                    self.limits.leased(some, &answers, Now(now()));
+                    self.limits.leased(some, &answers, Now::by_clock());
                 }
                 Err(error) => {
                     self.limits.unheard(asks.get(turn * MOST_LEASES..).unwrap_or_default());
@@ -105,7 +104,7 @@ impl Leases {
 
     /// Gives back what is not spent, and is not waited for any more.
     pub async fn leave(&mut self) -> Result<(), SharedAway> {
-        let asks = self.limits.leave(Now(now()));
+        let asks = self.limits.leave(Now::by_clock());
         self.ask(&asks, true).await?;
         self.counts.leave(&self.node).await
     }

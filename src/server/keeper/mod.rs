@@ -8,14 +8,15 @@ mod counts;
 mod desk;
 mod leases;
 mod records;
+mod retention;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 use pingora::server::ShutdownWatch;
 use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::BackgroundService;
@@ -178,7 +179,9 @@ impl Keeper {
         tokio::join!(
             tireless(|| records::follow(&self.registry, &store, &told)),
             tireless(|| chores::purge(&self.registry, &store, purge_after)),
+            tireless(|| retention::keep(&self.registry, &store)),
             tireless(|| self.deliver(&store)),
+            tireless(|| self.live(&store)),
             tireless(|| self.look(&store)),
             tireless(|| self.obey(Some(&store), &orders)),
             errands,
@@ -207,8 +210,8 @@ impl Keeper {
                 Ok(store) => return store,
                 Err(error) => error,
             };
-            let pause = if error.is_away() { AGAIN } else { MENDED };
-            if !error.is_away() && !*known.borrow() && begun.elapsed() < FIRST {
+            let pause = if error.may_pass() { AGAIN } else { MENDED };
+            if !error.may_pass() && !*known.borrow() && begun.elapsed() < FIRST {
                 give_way(&format!("the store: {error}"));
             }
             if !std::mem::replace(&mut told, true) {
@@ -255,7 +258,10 @@ impl Keeper {
         loop {
             let pause = {
                 let mut counts = self.counts.lock().await;
-                counts.flush(store).await;
+                if counts.flush(store).await {
+                    // More waits, and so may somebody who has to be told first.
+                    continue;
+                }
                 counts.follow(store).await;
                 counts.pause()
             };
@@ -266,22 +272,27 @@ impl Keeper {
         }
     }
 
-    /// Looks whether the store is there, and says there that this process is.
+    /// Says in the store that this process lives. One that somebody else is changing for long is
+    /// told later.
+    async fn live(&self, store: &Store) {
+        let mut turn = interval(BEAT);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turn.tick().await;
+            if let Err(error) = self.beat(store).await {
+                debug!("the store does not hear that this process lives: {error}");
+            }
+        }
+    }
+
+    /// Looks whether the store is there. It is read and not written: others may write for long.
     async fn look(&self, store: &Store) {
         let mut turn = interval(LOOK);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut beaten = tokio::time::Instant::now();
         let mut here = true;
         loop {
             turn.tick().await;
-            let asked = async {
-                if beaten.elapsed() >= BEAT {
-                    self.beat(store).await?;
-                    beaten = tokio::time::Instant::now();
-                }
-                store.revision().await
-            };
-            let found = timeout(2 * LOOK, asked).await;
+            let found = timeout(2 * LOOK, store.revision()).await;
             let found = found.unwrap_or_else(|_| Err(StoreError::Away("no answer".to_owned())));
             match (&found, here) {
                 (Ok(_), false) => info!("the store is back"),
@@ -322,8 +333,8 @@ impl Keeper {
         }
         counts.hand_over();
         // What is under way first, then what has come since.
-        counts.flush(store).await;
-        counts.flush(store).await;
+        counts.flush_all(store).await;
+        counts.flush_all(store).await;
         self.hurry.notify_one();
         if order == Order::Leave
             && let Err(error) = store.leave(&self.node).await
@@ -348,10 +359,4 @@ impl Keeper {
 async fn run_errands(store: &Store, errands: &Mutex<mpsc::Receiver<Errand>>) {
     chores::run_errands(store, &mut *errands.lock().await).await;
     std::future::pending::<()>().await;
-}
-
-/// Unix milliseconds.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -8,9 +8,6 @@ use tokio::time::{sleep, timeout};
 use crate::access::Registry;
 use crate::store::{Kind, Store, StoreError};
 
-/// Said in the store once a key has been made: from then on nobody is let in without one, also where
-/// the last key is gone.
-const KEYS_MADE: &str = "keys_made";
 /// How soon the store is asked again when it did not answer.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long a look at what has changed may take.
@@ -54,7 +51,7 @@ pub async fn load(registry: &Registry, store: &Store) -> Result<(), StoreError> 
         let revision =
             store.all(Kind::Users, &mut |record| loading.add(Kind::Users, &record)).await?;
         store.all(Kind::Keys, &mut |record| loading.add(Kind::Keys, &record)).await?;
-        if store.meta(KEYS_MADE).await?.is_some() {
+        if Registry::remembers_keys(store).await? {
             registry.note_keys_made();
         }
         registry.loaded(loading, revision);
@@ -101,7 +98,7 @@ async fn note_keys(
     persisted: &mut bool,
 ) -> Result<(), StoreError> {
     if registry.keys_made() && !*persisted {
-        let noted = timeout(LOOK, store.set_meta(KEYS_MADE, "1")).await;
+        let noted = timeout(LOOK, Registry::remember_keys(store)).await;
         noted.unwrap_or_else(|_| Err(late()))?;
         *persisted = true;
     }

@@ -13,6 +13,11 @@ use super::gateway::Gateway;
 /// A gateway's store, in a file of its own.
 pub const STORE: &str = "store: { url: \"sqlite:@dir/keys.db\" }\n";
 
+/// A dollar per million tokens either way, whatever the model.
+pub const PRICED: &str = "prices: [{ model: \"*\", input: 1, output: 1 }]\n";
+/// Nanodollars of an upstream's usual answer at that price: of 7 and 3 tokens.
+pub const COST: u64 = 10_000;
+
 /// The file of [`STORE`], opened beside the gateway.
 pub struct Vault {
     pub store: Store,

@@ -1,6 +1,6 @@
 //! The edits of a request: its model, its caps, and what the configuration adds to it.
 
-use super::Operation;
+use crate::protocol::Operation;
 use super::history;
 use crate::config::{RequestEdits, ThinkingHistory};
 use crate::protocol::json::cursor::{Cursor, Fault};
@@ -72,8 +72,11 @@ pub fn edit_request(
         splice: Splice::default(),
     };
     draft.model(edits.model)?;
-    draft.cap(operation, edits.request.max_tokens, edits.chat_cap)?;
-    draft.stop(operation, &edits.request.stop)?;
+    let places = Places::of(operation, edits.chat_cap);
+    match places.within {
+        None => draft.bound(&places, edits.request)?,
+        Some(outer) => draft.bound_within(outer, &places, edits.request)?,
+    }
     if edits.include_usage {
         draft.ask_for_usage(operation)?;
     }
@@ -120,6 +123,41 @@ impl From<WrongType> for EditError {
     }
 }
 
+/// Where a request says how long its answer may be.
+struct Places {
+    /// The object they stand in; the request itself if none.
+    within: Option<&'static str>,
+    /// Members that cap the answer; the first is written where the client used none.
+    caps: &'static [&'static str],
+    stop: Option<&'static str>,
+}
+
+impl Places {
+    fn of(operation: Operation, chat_cap: ChatCap) -> Self {
+        let (within, caps, stop): (_, &[&str], _) = match operation {
+            Operation::ChatCompletions => match chat_cap {
+                ChatCap::MaxTokens => {
+                    (None, &["max_tokens", "max_completion_tokens"], Some("stop"))
+                }
+                ChatCap::MaxCompletionTokens => {
+                    (None, &["max_completion_tokens", "max_tokens"], Some("stop"))
+                }
+            },
+            Operation::Completions => (None, &["max_tokens"], Some("stop")),
+            Operation::Messages | Operation::Invoke => {
+                (None, &["max_tokens"], Some("stop_sequences"))
+            }
+            Operation::Responses => (None, &["max_output_tokens"], None),
+            Operation::GenerateContent => {
+                (Some("generationConfig"), &["maxOutputTokens"], Some("stopSequences"))
+            }
+            Operation::Converse => (Some("inferenceConfig"), &["maxTokens"], Some("stopSequences")),
+            _ => (None, &[], None),
+        };
+        Self { within, caps, stop }
+    }
+}
+
 /// A request being edited.  What `extra_body` sets counts as the client's where it set nothing.
 struct Draft<'a> {
     body: &'a Bytes,
@@ -139,21 +177,41 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn cap(
+    /// Caps the answer, and adds stops.
+    fn bound(&mut self, places: &Places, request: &RequestEdits) -> Result<(), EditError> {
+        self.cap(places.caps, request.max_tokens)?;
+        self.stop(places.stop, &request.stop)
+    }
+
+    /// The same in an object of the request's.
+    fn bound_within(
         &mut self,
-        operation: Operation,
-        cap: Option<u64>,
-        chat_cap: ChatCap,
+        outer: &'static str,
+        places: &Places,
+        request: &RequestEdits,
     ) -> Result<(), EditError> {
-        let names: &[&'static str] = match operation {
-            Operation::ChatCompletions => match chat_cap {
-                ChatCap::MaxTokens => &["max_tokens", "max_completion_tokens"],
-                ChatCap::MaxCompletionTokens => &["max_completion_tokens", "max_tokens"],
-            },
-            Operation::Completions | Operation::Messages => &["max_tokens"],
-            Operation::Responses => &["max_output_tokens"],
-            Operation::Embeddings | Operation::Other => &[],
-        };
+        if request.max_tokens.is_none() && request.stop.is_empty() {
+            return Ok(());
+        }
+        let wrong = || EditError::wrong(outer, "an object");
+        let raw = self.given(outer).map_or_else(|| "{}".to_owned(), Cow::into_owned);
+        let raw = Bytes::from(raw);
+        let members = scan(&raw).map_err(|error| match error {
+            ScanError::Duplicate(name) => EditError::twice(outer, &name),
+            _ => wrong(),
+        })?;
+        let none = serde_json::Map::new();
+        let (written, splice) = (Vec::new(), Splice::default());
+        let mut inner = Draft { body: &raw, members: &members, extra: &none, written, splice };
+        inner.bound(places, request)?;
+        if !inner.splice.is_empty() {
+            let bounded = String::from_utf8(inner.splice.join(&raw)).map_err(|_| wrong())?;
+            self.set(outer, bounded);
+        }
+        Ok(())
+    }
+
+    fn cap(&mut self, names: &[&'static str], cap: Option<u64>) -> Result<(), EditError> {
         let (Some(cap), Some(&default)) = (cap, names.first()) else { return Ok(()) };
         let mut capped = false;
         for &name in names {
@@ -172,12 +230,12 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn stop(&mut self, operation: Operation, configured: &[String]) -> Result<(), EditError> {
-        let name = match operation {
-            Operation::ChatCompletions | Operation::Completions => "stop",
-            Operation::Messages => "stop_sequences",
-            _ => return Ok(()),
-        };
+    fn stop(
+        &mut self,
+        name: Option<&'static str>,
+        configured: &[String],
+    ) -> Result<(), EditError> {
+        let Some(name) = name else { return Ok(()) };
         if configured.is_empty() {
             return Ok(());
         }

@@ -1,0 +1,324 @@
+//! A call that goes to its provider in another dialect than its caller's: its body on the way there, its
+//! answer on the way back.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+
+use super::attempt::Attempt;
+use super::context::{Asked, Body, Context, Framing};
+use super::forward::edits_of;
+use super::refusal::Refusal;
+use crate::config::{Dialect, Kind};
+use crate::protocol::canonical::{self, Failure, FailureKind, Rules, Target, Told};
+use crate::protocol::edit::Usage;
+use crate::protocol::translate::{Back, Call, Route, estimate_count, translate};
+use crate::protocol::{Operation, Task, anthropic, bedrock, json};
+use crate::provider::{Spoken, Wrapping, path_of};
+
+/// What Anthropic's API is told when the caller says nothing: the version that all its models take.
+const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+/// What AWS sends streams in.
+pub const FRAMES: &str = "application/vnd.amazon.eventstream";
+/// What of a caller's head another dialect's server may see: nothing that is about the caller's own.
+const CROSSES: [&str; 7] =
+    ["baggage", "content-length", "content-type", "host", "traceparent", "tracestate", "user-agent"];
+
+/// An attempt that crosses.
+pub struct Crossing {
+    /// What turns the answer back; taken when it begins.
+    pub back: Option<Back>,
+    /// Whose dialect it was put into.
+    pub provider: Dialect,
+    /// What was left out of the request, as a header tells it.
+    pub dropped: Option<HeaderValue>,
+    /// What the provider calls its failure, where a header says it (AWS).
+    error: Option<String>,
+    status: u16,
+}
+
+/// How an attempt goes to its provider.
+pub struct Way {
+    /// The target's path, where it is not the client's own.
+    pub path: Option<String>,
+    pub query: Option<&'static str>,
+    /// The body, where it is not the client's own.
+    pub body: Option<Bytes>,
+    /// The answer's events come in frames that are not the dialect's own.
+    pub chunks: bool,
+    pub crossing: Option<Box<Crossing>>,
+}
+
+impl Crossing {
+    pub fn take_back(&mut self) -> Option<Back> {
+        self.back.take()
+    }
+
+    /// Puts the provider's words about its failure into a refusal.
+    pub fn explain(&self, refusal: &mut Refusal, body: &[u8]) {
+        let failure = Failure::read(Some(self.status), self.error.as_deref(), body);
+        refusal.code = match failure.kind {
+            FailureKind::ContextOverflow => "context_length_exceeded",
+            FailureKind::Filtered => "content_filter",
+            FailureKind::Invalid => "invalid_request",
+            FailureKind::NotFound => "model_not_found",
+            FailureKind::TooLarge => "request_too_large",
+            _ => refusal.code,
+        };
+        refusal.message = failure.message;
+    }
+}
+
+/// Whether the current attempt is in another dialect than the caller's.
+pub fn is_crossing(ctx: &Context) -> bool {
+    ctx.course.current.as_ref().is_some_and(|attempt| attempt.crossing.is_some())
+}
+
+/// Keeps what of a failure stands in its head.
+pub fn note_error(ctx: &mut Context, status: u16, headers: &HeaderMap) {
+    let attempt = ctx.course.current.as_mut();
+    let Some(crossing) = attempt.and_then(|attempt| attempt.crossing.as_mut()) else { return };
+    let name = headers.get("x-amzn-errortype").and_then(|name| name.to_str().ok());
+    (crossing.error, crossing.status) = (name.map(str::to_owned), status);
+}
+
+/// A provider that did not know the call as it came answers it in its own dialect.
+pub fn note_success(ctx: &Context) {
+    let Some(attempt) = ctx.course.current.as_ref().filter(|attempt| attempt.across) else { return };
+    if let Some(dialect) = ctx.asked.operation.dialect() {
+        attempt.upstream.provider.speech.found_lacking(dialect);
+    }
+}
+
+/// How a call is spoken at the attempt's provider.
+pub fn spoken(asked: Asked, attempt: &Attempt) -> Spoken {
+    let Some(leg) = &attempt.leg else { return Spoken::Same { perhaps: false } };
+    let speech = &attempt.upstream.provider.speech;
+    match speech.of(asked.operation, leg.upstream_model()) {
+        Spoken::Same { perhaps: true } if attempt.across => Spoken::In(Dialect::OpenaiChat),
+        spoken => spoken,
+    }
+}
+
+/// Finds an attempt's way, and puts the body into the provider's dialect where it has another one.
+pub fn find_way(
+    ctx: &Context,
+    attempt: &Attempt,
+    headers: &HeaderMap,
+) -> Result<Way, Refusal> {
+    let asked = ctx.asked;
+    let own = Way { path: None, query: None, body: None, chunks: false, crossing: None };
+    let (Some(leg), Some(client), Some(task)) =
+        (&attempt.leg, asked.operation.dialect(), asked.operation.task())
+    else {
+        return Ok(own);
+    };
+    let provider = &attempt.upstream.provider;
+    let model = leg.upstream_model();
+    let spoken = match (spoken(asked, attempt), &ctx.body) {
+        // What other providers sealed, and their callers sent back, means nothing to this one.
+        (Spoken::Same { .. }, Body::Json { bytes, .. }) if is_sealed(client, bytes) => {
+            Spoken::In(client)
+        }
+        (spoken, _) => spoken,
+    };
+    match spoken {
+        Spoken::Same { .. } => {
+            let wrapping = provider.speech.wrapping(client);
+            let by_path = matches!(client, Dialect::Gemini | Dialect::Bedrock);
+            if !by_path && wrapping == Wrapping::None {
+                return Ok(own);
+            }
+            let several = asked.operation == Operation::EmbedContents;
+            let path = path_of(client, task, model, asked.stream, several, wrapping);
+            let mut way = Way { path: Some(path), ..own };
+            if let (Body::Json { bytes, members }, false) = (&ctx.body, wrapping == Wrapping::None) {
+                let edited = edits_of(attempt, leg, asked, bytes, members)?.apply(bytes);
+                way.body = Some(wrap(wrapping, edited, &betas(headers))?);
+                way.chunks = wrapping == Wrapping::Bedrock && asked.stream;
+            }
+            Ok(way)
+        }
+        Spoken::In(dialect) => {
+            let Body::Json { bytes, .. } = &ctx.body else { return Ok(own) };
+            let said = &ctx.snapshot.config.capabilities;
+            let rules = Rules::of(dialect, provider.profile.kind, model).with(said, model);
+            let route = Route {
+                client,
+                provider: dialect,
+                kind: provider.profile.kind,
+                asked: canonical::Asked { model: Some(&leg.asked), stream: asked.stream },
+                target: Target { model, rules: &rules },
+                translation: leg.model.translation,
+                edits: &leg.model.request,
+            };
+            let call = Call { task, several: asked.operation == Operation::EmbedContents };
+            let translated = translate(bytes, call, &route, told(ctx, &leg.asked))?;
+            let wrapping = provider.speech.wrapping(dialect);
+            let path =
+                path_of(dialect, task, model, translated.stream, translated.several, wrapping);
+            let query = (dialect == Dialect::Gemini && translated.stream).then_some("alt=sse");
+            let dropped = translated.dropped.join(", ");
+            let dropped = HeaderValue::try_from(dropped).ok().filter(|names| !names.is_empty());
+            let crossing = Crossing {
+                back: Some(translated.back),
+                provider: dialect,
+                dropped,
+                error: None,
+                status: 0,
+            };
+            Ok(Way {
+                path: Some(path),
+                query,
+                body: Some(wrap(wrapping, translated.body.into(), &[])?),
+                chunks: wrapping == Wrapping::Bedrock && asked.stream,
+                crossing: Some(Box::new(crossing)),
+            })
+        }
+    }
+}
+
+/// Whether a body has seals of ours in it: the signatures of other providers' models, as callers of this
+/// dialect keep them. (Google's signatures are base64, and this is its beginning.)
+fn is_sealed(client: Dialect, body: &[u8]) -> bool {
+    let mark: &[u8] = match client {
+        Dialect::Anthropic | Dialect::Bedrock => b"\"forebay",
+        Dialect::Gemini => b"\"Zm9yZWJheS",
+        Dialect::OpenaiChat | Dialect::OpenaiResponses => return false,
+    };
+    memchr::memmem::find(body, mark).is_some()
+}
+
+/// Betas of Anthropic's API that a request asks for.
+fn betas(headers: &HeaderMap) -> Vec<&str> {
+    let listed = headers.get_all("anthropic-beta").iter().filter_map(|list| list.to_str().ok());
+    listed.flat_map(|list| list.split(',')).map(str::trim).filter(|it| !it.is_empty()).collect()
+}
+
+/// Puts a Messages body into a cloud's wrapping.
+fn wrap(wrapping: Wrapping, body: Bytes, betas: &[&str]) -> Result<Bytes, Refusal> {
+    if wrapping == Wrapping::None {
+        return Ok(body);
+    }
+    let members = json::scan(&body)?;
+    let splice = match wrapping {
+        Wrapping::Bedrock => anthropic::for_bedrock(&members, betas),
+        _ => anthropic::for_vertex(&members),
+    };
+    Ok(splice.apply(&body))
+}
+
+/// What the answer tells beside what the provider says.
+fn told(ctx: &Context, model: &str) -> Told {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    // The caller's id may be anything; its letters and digits are not.
+    let id: String = ctx.request_id().chars().filter(char::is_ascii_alphanumeric).collect();
+    Told {
+        model: model.to_owned(),
+        id,
+        created: now.map_or(0, |now| now.as_secs()),
+        array: ctx.asked.framing == Framing::Array,
+        ..Told::default()
+    }
+}
+
+/// Whether a header of the caller's may go along into another dialect.
+pub fn crosses(name: &str) -> bool {
+    CROSSES.contains(&name)
+}
+
+/// Whether a provider's header means something to a caller of another dialect.
+pub fn comes_back(name: &str) -> bool {
+    matches!(name, "cache-control" | "content-type" | "date" | "retry-after")
+}
+
+/// What the provider's dialect wants in a head beside credentials.
+pub fn write_head(dialect: Dialect, stream: bool, request: &mut RequestHeader) -> pingora::Result<()> {
+    request.insert_header(header::CONTENT_TYPE, "application/json")?;
+    let accept = match (dialect, stream) {
+        (Dialect::Bedrock, true) => FRAMES,
+        (_, true) => "text/event-stream",
+        _ => "application/json",
+    };
+    request.insert_header(header::ACCEPT, accept)
+}
+
+/// Anthropic's API refuses requests that do not say which version of it they mean.
+pub fn say_version(request: &mut RequestHeader) -> pingora::Result<()> {
+    if request.headers.contains_key("anthropic-version") {
+        return Ok(());
+    }
+    request.insert_header("anthropic-version", ANTHROPIC_VERSION)
+}
+
+/// The content type of an answer in the caller's dialect.
+pub fn write_type(asked: Asked, stream: bool, head: &mut ResponseHeader) -> pingora::Result<()> {
+    let kind = match asked.framing {
+        Framing::Events if stream => "text/event-stream; charset=utf-8",
+        Framing::Frames if stream => FRAMES,
+        _ => "application/json",
+    };
+    head.insert_header(header::CONTENT_TYPE, kind)?;
+    if stream {
+        head.insert_header(header::CACHE_CONTROL, "no-cache")?;
+    }
+    Ok(())
+}
+
+/// Marks a refusal for callers that read its kind in the head.
+pub fn write_error_type(
+    caller: Dialect,
+    status: u16,
+    code: &str,
+    head: &mut ResponseHeader,
+) -> pingora::Result<()> {
+    if caller == Dialect::Bedrock {
+        head.insert_header("x-amzn-errortype", bedrock::error_type(status, code))?;
+    }
+    Ok(())
+}
+
+/// The status that says in the caller's dialect what the provider said in its own.
+pub fn status_for(caller: Dialect, status: u16) -> u16 {
+    match (caller, status) {
+        (Dialect::Anthropic, 503) => 529,
+        (Dialect::Anthropic, status) => status,
+        // Only Anthropic has it.
+        (_, 529) => 503,
+        // Bedrock: the model failed, or took too long.
+        (Dialect::Bedrock, status) => status,
+        (_, 424) => 502,
+        (_, status) => status,
+    }
+}
+
+/// What an answer took, as accounts have it.
+pub fn usage(usage: canonical::Usage) -> Usage {
+    Usage {
+        prompt: usage.input,
+        completion: usage.output,
+        cached: usage.cache_read,
+        reasoning: usage.reasoning.unwrap_or(0),
+    }
+}
+
+/// How many tokens the prompt has, by estimate, where nobody at the provider can be asked.
+pub fn count_here(ctx: &Context) -> Result<Option<Bytes>, Refusal> {
+    let operation = ctx.asked.operation;
+    let (Some(Task::Count), Some(client)) = (operation.task(), operation.dialect()) else {
+        return Ok(None);
+    };
+    let hop = ctx.course.hops.first();
+    let Some((hop, leg)) = hop.and_then(|hop| Some((hop, hop.leg.as_ref()?))) else {
+        return Ok(None);
+    };
+    let provider = &hop.upstream.provider;
+    let spoken = provider.speech.of(operation, leg.upstream_model());
+    let asks = spoken != Spoken::In(Dialect::OpenaiChat) || provider.profile.kind == Kind::Vllm;
+    let Body::Json { bytes, .. } = &ctx.body else { return Ok(None) };
+    if asks {
+        return Ok(None);
+    }
+    let asked = canonical::Asked { model: Some(&leg.asked), stream: false };
+    Ok(Some(estimate_count(client, bytes, &asked)?.into()))
+}
