@@ -1,4 +1,5 @@
-//! What the upstream says: answers in the form in which vLLM was recorded to give them.
+//! What the upstream says: answers in the form in which vLLM, and for a call that is translated
+//! Anthropic, were recorded to give them.
 
 use std::fmt::Write as _;
 
@@ -26,6 +27,24 @@ pub const PLAIN: &str = r#"{"id":"chatcmpl-b0f44de5105cca1d","object":"chat.comp
 
 const USAGE: &str = r#""choices":[],"usage":{"prompt_tokens":234,"total_tokens":362,"completion_tokens":128,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":50}}"#;
 
+/// The same answer as Anthropic gives it.
+pub const MESSAGE: &str = r#"{"model":"claude-sonnet-4-5","id":"msg_014p7gG3wDgGV9EUtLvnow3U","type":"message","role":"assistant","content":[{"type":"text","text":"It holds water for the turbines."}],"stop_reason":"end_turn","stop_sequence":null,"stop_details":null,"usage":{"input_tokens":234,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0},"output_tokens":8,"service_tier":"standard","inference_geo":"global"}}"#;
+
+/// What its stream says around its text: each the type of an event, and the event's other members.
+const MESSAGE_START: (&str, &str) = (
+    "message_start",
+    r#""message":{"model":"claude-sonnet-4-5","id":"msg_014p7gG3wDgGV9EUtLvnow3U","type":"message","role":"assistant","content":[],"stop_reason":null,"stop_sequence":null,"stop_details":null,"usage":{"input_tokens":234,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"cache_creation":{"ephemeral_5m_input_tokens":0,"ephemeral_1h_input_tokens":0},"output_tokens":1,"service_tier":"standard","inference_geo":"global"}}"#,
+);
+const BLOCK_START: (&str, &str) =
+    ("content_block_start", r#""index":0,"content_block":{"type":"text","text":""}"#);
+const BLOCK_DELTA: (&str, &str) =
+    ("content_block_delta", r#""index":0,"delta":{"type":"text_delta","text":" water"}"#);
+const BLOCK_STOP: (&str, &str) = ("content_block_stop", r#""index":0"#);
+const MESSAGE_DELTA: (&str, &str) = (
+    "message_delta",
+    r#""delta":{"stop_reason":"end_turn","stop_sequence":null,"stop_details":null},"usage":{"input_tokens":234,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":128}"#,
+);
+
 /// The events of one stream, in order, each as the data of an event stream.
 pub fn events(reasoning: bool, usage: bool) -> Vec<String> {
     let spoken = (1..CHUNKS - 1).map(|count| {
@@ -45,17 +64,27 @@ pub fn events(reasoning: bool, usage: bool) -> Vec<String> {
     events
 }
 
+/// The same text in as many pieces as Anthropic's events.
+pub fn message_events() -> Vec<String> {
+    let event = |(kind, members): (&str, &str)| {
+        format!("event: {kind}\ndata: {{\"type\":\"{kind}\",{members}}}\n\n")
+    };
+    let mut events = vec![event(MESSAGE_START), event(BLOCK_START)];
+    events.extend((1..CHUNKS - 1).map(|_| event(BLOCK_DELTA)));
+    events.extend([BLOCK_STOP, MESSAGE_DELTA].map(event));
+    events.push("event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n".to_owned());
+    events
+}
+
 /// A stream's body, as a client sees it that did not ask for usage.
 pub fn stream_body(reasoning: bool) -> Bytes {
     Bytes::from(events(reasoning, false).concat())
 }
 
 /// Each event as a chunk of its own, then the last chunk of all: what is written, write by write.
-pub fn writes(reasoning: bool, usage: bool) -> Vec<Bytes> {
-    let mut writes: Vec<Bytes> = events(reasoning, usage)
-        .iter()
-        .map(|event| format!("{:x}\r\n{event}\r\n", event.len()).into())
-        .collect();
+pub fn writes(events: &[String]) -> Vec<Bytes> {
+    let mut writes: Vec<Bytes> =
+        events.iter().map(|event| format!("{:x}\r\n{event}\r\n", event.len()).into()).collect();
     writes.push(Bytes::from_static(b"0\r\n\r\n"));
     writes
 }

@@ -1,7 +1,7 @@
 //! What the gateway costs, beside a bare pingora proxy under the same load in the same run.
 //!
-//! Processor time per request and memory, as a Markdown table. Only the ratios mean anything on
-//! another machine. `cargo bench --bench end_to_end`, with `-- --help` for what can be said.
+//! Processor time per request and memory, as Markdown tables with what is to be reached. Only the
+//! ratios mean anything on another machine. `cargo bench --bench end_to_end`, with `-- --help` for what can be said.
 #![expect(
     clippy::expect_used,
     clippy::panic,
@@ -30,7 +30,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::measure::{Bench, Pair};
 use self::process::Memory;
-use self::workload::Workload;
+use self::workload::{Side, Workload};
 
 /// The gateway's allocator, for the bare proxy too.
 #[global_allocator]
@@ -77,6 +77,8 @@ struct Report {
     growths: Vec<Pair<f64>>,
     /// Without and with limits.
     limited: Vec<Pair<f64>>,
+    /// Untranslated and translated.
+    translated: Vec<(Workload, Vec<Pair<f64>>)>,
 }
 
 fn main() -> ExitCode {
@@ -108,11 +110,19 @@ async fn run(arguments: &Arguments) -> ExitCode {
     let begun = proxies.memory();
     for workload in Workload::TIMED.into_iter().filter(|workload| wanted(*workload)) {
         let requests = arguments.requests.unwrap_or(workload.requests());
-        let times = bench.time(&proxies, workload, arguments.rounds, requests).await;
+        let times = bench.time(proxies.each(), workload, arguments.rounds, requests).await;
         report.times.push((workload, times));
     }
     if !report.times.is_empty() {
         report.memory = Some((begun, proxies.memory()));
+    }
+    for workload in Workload::TRANSLATED.into_iter().filter(|workload| wanted(*workload)) {
+        let requests = arguments.requests.unwrap_or(workload.requests());
+        let gateway = proxies.gateway_alone();
+        let times = bench.time(gateway, workload, arguments.rounds, requests).await;
+        report.translated.push((workload, times));
+    }
+    if !(report.times.is_empty() && report.translated.is_empty()) {
         bench.check_usage(&proxies).await;
     }
     drop(proxies);
@@ -123,7 +133,8 @@ async fn run(arguments: &Arguments) -> ExitCode {
     if wanted(Workload::Limited) {
         let proxies = bench.start_limited().await;
         let requests = arguments.requests.unwrap_or(Workload::Limited.requests());
-        report.limited = bench.time(&proxies, Workload::Limited, arguments.rounds, requests).await;
+        report.limited =
+            bench.time(proxies.each(), Workload::Limited, arguments.rounds, requests).await;
     }
     report.print();
     if bench.failures > 0 {
@@ -136,29 +147,37 @@ async fn run(arguments: &Arguments) -> ExitCode {
 impl Report {
     fn print(&self) {
         if !self.times.is_empty() {
-            println!("| CPU time per request | bare pingora | gateway | ratio (min..max) |");
-            println!("|---|--:|--:|--:|");
+            heads("CPU time per request", "bare pingora", "gateway");
         }
-        for (workload, times) in self.times.iter().filter(|(_, times)| !times.is_empty()) {
-            ratios(workload.title(), times);
+        for (workload, times) in &self.times {
+            ratios(*workload, times);
+        }
+        if !self.translated.is_empty() {
+            println!();
+            heads("CPU time", "untranslated", "translated");
+        }
+        for (workload, times) in &self.translated {
+            ratios(*workload, times);
         }
         if !self.limited.is_empty() {
-            println!("\n| CPU time per request | `anonymous` | limited | ratio (min..max) |");
-            println!("|---|--:|--:|--:|");
-            ratios(Workload::Limited.title(), &self.limited);
+            println!();
+            heads("CPU time per request", "`anonymous`", "limited");
+            ratios(Workload::Limited, &self.limited);
         }
         if self.memory.is_some() || !self.growths.is_empty() {
-            println!("\n| memory | bare pingora | gateway | difference |\n|---|--:|--:|--:|");
+            println!("\n| memory | bare pingora | gateway | difference | limit | |");
+            println!("|---|--:|--:|--:|--:|---|");
         }
         if let Some((begun, ended)) = self.memory {
             let mebibytes = |kibibytes: u64| kibibytes as f64 / 1024.0;
-            row("after the start", "MiB", begun.map(|memory| mebibytes(memory.now)));
-            row("highest under the loads above", "MiB", ended.map(|m| mebibytes(m.peak)));
+            row("after the start", "MiB", begun.map(|memory| mebibytes(memory.now)), None);
+            row("highest under the loads above", "MiB", ended.map(|m| mebibytes(m.peak)), None);
         }
         if !self.growths.is_empty() {
             let bare = median(self.growths.iter().map(|pair| pair.bare));
             let gateway = median(self.growths.iter().map(|pair| pair.gateway));
-            row(Workload::Idle.title(), "KiB", Pair { bare, gateway });
+            let idle = Workload::Idle;
+            row(idle.title(), "KiB", Pair { bare, gateway }, idle.limit());
         }
     }
 }
@@ -169,19 +188,42 @@ impl<T> Pair<T> {
     }
 }
 
-fn ratios(title: &str, times: &[Pair<f64>]) {
-    let bare = median(times.iter().map(|pair| pair.bare));
-    let gateway = median(times.iter().map(|pair| pair.gateway));
-    let ratios = times.iter().map(|pair| pair.gateway / pair.bare);
+fn heads(what: &str, bare: &str, gateway: &str) {
+    println!("| {what} | {bare} | {gateway} | ratio (min..max) | limit | |");
+    println!("|---|--:|--:|--:|--:|---|");
+}
+
+fn ratios(workload: Workload, times: &[Pair<f64>]) {
+    if times.is_empty() {
+        return;
+    }
+    let parts = [Side::Bare, Side::Gateway].map(|side| workload.parts(side) as f64);
+    let times = times.iter().map(|pair| (pair.bare / parts[0], pair.gateway / parts[1]));
+    let bare = median(times.clone().map(|(bare, _)| bare));
+    let gateway = median(times.clone().map(|(_, gateway)| gateway));
+    let ratios = times.map(|(bare, gateway)| gateway / bare);
     let least = ratios.clone().fold(f64::INFINITY, f64::min);
     let most = ratios.clone().fold(0.0, f64::max);
     let ratio = median(ratios);
-    println!("| {title} | {bare:.0} µs | {gateway:.0} µs | {ratio:.2} ({least:.2}..{most:.2}) |");
+    let digits = usize::from(bare < 30.0);
+    let (title, limit) = (workload.title(), judged(ratio, workload.limit(), ""));
+    println!(
+        "| {title} | {bare:.digits$} µs | {gateway:.digits$} µs \
+         | {ratio:.2} ({least:.2}..{most:.2}) | {limit} |"
+    );
 }
 
-fn row(title: &str, unit: &str, Pair { bare, gateway }: Pair<f64>) {
+fn row(title: &str, unit: &str, Pair { bare, gateway }: Pair<f64>, limit: Option<f64>) {
     let more = gateway - bare;
-    println!("| {title} | {bare:.1} {unit} | {gateway:.1} {unit} | {more:+.1} {unit} |");
+    let limit = judged(more, limit, unit);
+    println!("| {title} | {bare:.1} {unit} | {gateway:.1} {unit} | {more:+.1} {unit} | {limit} |");
+}
+
+/// Two cells: what was to be reached, and whether it was.
+fn judged(reached: f64, limit: Option<f64>, unit: &str) -> String {
+    let Some(limit) = limit else { return "|".to_owned() };
+    let verdict = if reached <= limit { "met" } else { "MISSED" };
+    format!("{limit:.2} {unit} | {verdict}").replace("  ", " ")
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

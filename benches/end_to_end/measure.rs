@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::callers;
-use super::load::{Connection, Load};
+use super::load::{Connection, Expected, Load};
 use super::process::{Memory, Process, free_address, open_files};
-use super::workload::{ANYBODY, KEY, Side, Workload, configuration, is_tagged, one_key, stored};
+use super::workload::{ANYBODY, KEY, Side, Workload, configuration, one_key, stored};
 
 /// Fresh processes for the memory of open streams.
 const REPEATS: usize = 3;
@@ -82,22 +82,22 @@ impl Bench {
     /// Microseconds of processor time per request, round by round.
     pub async fn time(
         &mut self,
-        proxies: &Proxies,
+        proxies: Pair<&Process>,
         workload: Workload,
         rounds: usize,
         requests: usize,
     ) -> Vec<Pair<f64>> {
         let mut loads = Pair {
-            bare: self.load(&proxies.bare, workload, Side::Bare).await,
-            gateway: self.load(&proxies.gateway, workload, Side::Gateway).await,
+            bare: self.load(proxies.bare, workload, Side::Bare).await,
+            gateway: self.load(proxies.gateway, workload, Side::Gateway).await,
         };
         let warm_up = requests.div_ceil(4);
-        self.round(&mut loads.bare, &proxies.bare, warm_up).await;
-        self.round(&mut loads.gateway, &proxies.gateway, warm_up).await;
+        self.round(&mut loads.bare, proxies.bare, warm_up).await;
+        self.round(&mut loads.gateway, proxies.gateway, warm_up).await;
         let mut times = Vec::with_capacity(rounds);
         for _ in 0..rounds {
-            let (bare, bare_reads) = self.round(&mut loads.bare, &proxies.bare, requests).await;
-            let (gateway, reads) = self.round(&mut loads.gateway, &proxies.gateway, requests).await;
+            let (bare, bare_reads) = self.round(&mut loads.bare, proxies.bare, requests).await;
+            let (gateway, reads) = self.round(&mut loads.gateway, proxies.gateway, requests).await;
             eprintln!(
                 "{workload:?}: bare {bare:.1} µs, gateway {gateway:.1} µs, ratio {:.3}; \
                  reads per answer {bare_reads:.1} and {reads:.1}",
@@ -105,7 +105,8 @@ impl Bench {
             );
             times.push(Pair { bare, gateway });
         }
-        self.tokens += (warm_up + rounds * requests) * workload.tokens();
+        let sides = if Workload::TRANSLATED.contains(&workload) { 2 } else { 1 };
+        self.tokens += (warm_up + rounds * requests) * workload.tokens() * sides;
         times
     }
 
@@ -128,17 +129,17 @@ impl Bench {
 
     /// The load for one side, which knows the right answer.
     async fn load(&mut self, process: &Process, workload: Workload, side: Side) -> Load {
-        let request = workload.request();
+        let request = workload.request(side);
         let width = workload.connections();
         if let Some(expected) = workload.expected(side) {
-            return Load::new(process.address, request, expected, width);
+            return Load::new(process.address, request, Expected::Exactly(expected), width);
         }
         let body = ask(process, &request).await.unwrap_or_default();
         self.tokens += workload.tokens();
-        if !is_tagged(&body) {
+        if !workload.is_answered_by(&body) {
             self.fail(&format!("{workload:?}: {}", String::from_utf8_lossy(&body)));
         }
-        Load::new(process.address, request, body, width)
+        Load::new(process.address, request, Expected::ButForDigits(body), width)
     }
 
     async fn round(&mut self, load: &mut Load, process: &Process, requests: usize) -> (f64, f64) {
@@ -177,7 +178,7 @@ impl Bench {
         self.round(&mut load, process, 200).await;
         tokio::time::sleep(SETTLED).await;
         let before = process.memory().now;
-        let request = Workload::Idle.request();
+        let request = Workload::Idle.request(Side::Bare);
         let mut open = Vec::with_capacity(streams);
         for _ in 0..streams {
             match begin(process, &request).await {
@@ -199,6 +200,15 @@ impl Bench {
 }
 
 impl Proxies {
+    pub fn each(&self) -> Pair<&Process> {
+        Pair { bare: &self.bare, gateway: &self.gateway }
+    }
+
+    /// The gateway beside itself, asked for something else.
+    pub fn gateway_alone(&self) -> Pair<&Process> {
+        Pair { bare: &self.gateway, gateway: &self.gateway }
+    }
+
     pub fn memory(&self) -> Pair<Memory> {
         Pair { bare: self.bare.memory(), gateway: self.gateway.memory() }
     }

@@ -1,4 +1,5 @@
-//! The role behind both proxies: a server that costs little and answers as vLLM does.
+//! The role behind both proxies: a server that costs little and answers as vLLM does, and as
+//! Anthropic does to its kind of call.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ struct Answers {
     stream_head: Bytes,
     /// By whether it reasons, then by whether usage was asked for.
     streams: [[Vec<Bytes>; 2]; 2],
+    message: Bytes,
+    message_stream: Vec<Bytes>,
 }
 
 /// What one request wants.
@@ -31,6 +34,8 @@ enum Wanted {
     Models,
     Plain,
     Stream { reasoning: bool, usage: bool, pace: Pace },
+    Message,
+    MessageStream,
 }
 
 /// When the events of a stream come.
@@ -47,13 +52,15 @@ enum Pace {
 /// Serves for ever.
 pub async fn serve(address: SocketAddr) {
     let listener = TcpListener::bind(address).await.expect("the upstream's port should be free");
-    let stream = |reasoning, usage| answers::writes(reasoning, usage);
+    let stream = |reasoning, usage| answers::writes(&answers::events(reasoning, usage));
     let answers = Arc::new(Answers {
         healthy: answers::whole(""),
         models: answers::whole(r#"{"object":"list","data":[]}"#),
         plain: answers::whole(answers::PLAIN),
         stream_head: answers::STREAM_HEAD.into(),
         streams: [false, true].map(|r| [stream(r, false), stream(r, true)]),
+        message: answers::whole(answers::MESSAGE),
+        message_stream: answers::writes(&answers::message_events()),
     });
     loop {
         let (stream, _) = listener.accept().await.expect("connections should come in");
@@ -76,6 +83,11 @@ async fn converse(mut stream: TcpStream, answers: &Answers) -> std::io::Result<(
                 let events = &answers.streams[usize::from(reasoning)][usize::from(usage)];
                 stream.write_all(&answers.stream_head).await?;
                 write_events(&mut stream, events, pace).await?;
+            }
+            Wanted::Message => stream.write_all(&answers.message).await?,
+            Wanted::MessageStream => {
+                stream.write_all(&answers.stream_head).await?;
+                write_events(&mut stream, &answers.message_stream, Pace::Steady).await?;
             }
         }
     }
@@ -137,7 +149,11 @@ fn wanted(head: &[u8], body: &[u8]) -> Wanted {
     if head.starts_with(b"GET ") {
         return Wanted::Models;
     }
-    if !has(r#""stream":true"#) {
+    let stream = has(r#""stream":true"#);
+    if head.starts_with(b"POST /v1/messages ") {
+        return if stream { Wanted::MessageStream } else { Wanted::Message };
+    }
+    if !stream {
         return Wanted::Plain;
     }
     // By the client's name of the model or the provider's, whichever has come through.

@@ -11,6 +11,11 @@ use super::answers;
 pub const KEY: &str = "sk-bench-000000000000000000000000";
 /// What the gateway puts before the text of an edited stream.
 pub const PREFIX: &str = "Forebay: ";
+/// Events of a stream beside its chunks: its usage, and its end.
+const AROUND_CHUNKS: usize = 2;
+/// Events of a stream of Anthropic's with as much text beside as many: five around its pieces, where
+/// chunks have two.
+const AROUND_MESSAGE: usize = 3;
 
 /// One kind of traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -29,6 +34,10 @@ pub enum Workload {
     Idle,
     /// A short chat of a caller with limits, beside one of a caller without a key
     Limited,
+    /// A short chat that is put into Anthropic's dialect, beside one that is not
+    Translated,
+    /// A stream whose events come one by one out of Anthropic's dialect, beside one that does not
+    TranslatedStream,
 }
 
 /// Through which proxy.
@@ -43,6 +52,9 @@ impl Workload {
     pub const TIMED: [Self; 5] =
         [Self::Chat, Self::Prompt, Self::Stream, Self::Tagged, Self::Burst];
 
+    /// Those that are measured against the same call untranslated.
+    pub const TRANSLATED: [Self; 2] = [Self::Translated, Self::TranslatedStream];
+
     pub fn title(self) -> &'static str {
         match self {
             Self::Chat => "chat, 1 KB, plain answer",
@@ -52,15 +64,39 @@ impl Workload {
             Self::Burst => "stream of 128 events, in a burst",
             Self::Idle => "an open, silent stream",
             Self::Limited => "chat, 1 KB, with a key, a user, three limits and a quota",
+            Self::Translated => "chat, 1 KB, plain answer",
+            Self::TranslatedStream => "each event of a stream, one by one",
+        }
+    }
+
+    /// The most that it may cost: as a ratio, or of memory in KiB more.
+    pub fn limit(self) -> Option<f64> {
+        match self {
+            Self::Chat => Some(1.35),
+            Self::Prompt | Self::Tagged => Some(1.6),
+            Self::Stream => Some(1.25),
+            Self::Idle => Some(16.0),
+            Self::Translated => Some(1.5),
+            Self::TranslatedStream => Some(2.0),
+            Self::Burst | Self::Limited => None,
+        }
+    }
+
+    /// Of how many parts a time is told: the request, or the events that the upstream writes.
+    pub fn parts(self, side: Side) -> usize {
+        match (self, side) {
+            (Self::TranslatedStream, Side::Bare) => answers::CHUNKS + AROUND_CHUNKS,
+            (Self::TranslatedStream, Side::Gateway) => answers::CHUNKS + AROUND_MESSAGE,
+            _ => 1,
         }
     }
 
     /// Requests in one round: some tenths of a second of processor time.
     pub fn requests(self) -> usize {
         match self {
-            Self::Chat | Self::Limited => 20_000,
+            Self::Chat | Self::Limited | Self::Translated => 20_000,
             Self::Prompt => 4000,
-            Self::Stream | Self::Tagged => 640,
+            Self::Stream | Self::Tagged | Self::TranslatedStream => 640,
             Self::Burst => 1600,
             Self::Idle => 1000,
         }
@@ -69,28 +105,31 @@ impl Workload {
     /// Connections that ask at the same time. Streams that wait need more of them, or the machine
     /// would sleep most of the time, and waking it is what would be measured.
     pub fn connections(self) -> usize {
-        if matches!(self, Self::Stream | Self::Tagged) { 64 } else { 16 }
+        let one_by_one = matches!(self, Self::Stream | Self::Tagged | Self::TranslatedStream);
+        if one_by_one { 64 } else { 16 }
+    }
+
+    /// Its answer is a stream.
+    fn streams(self) -> bool {
+        !matches!(self, Self::Chat | Self::Prompt | Self::Limited | Self::Translated)
     }
 
     /// Tokens that the upstream counts for one answer.
     pub fn tokens(self) -> usize {
-        match self {
-            Self::Chat | Self::Prompt | Self::Limited => answers::PLAIN_TOKENS,
-            Self::Stream | Self::Tagged | Self::Burst | Self::Idle => answers::CHUNKS,
-        }
+        if self.streams() { answers::CHUNKS } else { answers::PLAIN_TOKENS }
     }
 
     /// The request, as an SDK would send it.
-    pub fn request(self) -> Bytes {
-        let (model, size) = match self {
-            Self::Chat | Self::Stream | Self::Limited => ("chat", 1 << 10),
-            Self::Prompt => ("chat", 256 << 10),
-            Self::Tagged => ("think", 1 << 10),
-            Self::Burst => ("burst", 1 << 10),
-            Self::Idle => ("idle", 1 << 10),
+    pub fn request(self, side: Side) -> Bytes {
+        let model = match (self, side) {
+            (Self::Translated | Self::TranslatedStream, Side::Gateway) => "claude",
+            (Self::Tagged, _) => "think",
+            (Self::Burst, _) => "burst",
+            (Self::Idle, _) => "idle",
+            _ => "chat",
         };
-        let stream = !matches!(self, Self::Chat | Self::Prompt | Self::Limited);
-        let body = body(model, size, stream);
+        let size = if self == Self::Prompt { 256 << 10 } else { 1 << 10 };
+        let body = body(model, size, self.streams());
         let head = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.example.org\r\n\
              accept: application/json\r\ncontent-type: application/json\r\n\
@@ -104,18 +143,24 @@ impl Workload {
     /// The body of the one right answer; `None` when the gateway may choose its words.
     pub fn expected(self, side: Side) -> Option<Bytes> {
         match (self, side) {
-            (Self::Chat | Self::Prompt | Self::Limited, _) => {
-                Some(Bytes::from_static(answers::PLAIN.as_bytes()))
-            }
-            (Self::Tagged, Side::Gateway) => None,
+            (Self::Tagged | Self::Translated | Self::TranslatedStream, Side::Gateway) => None,
             (Self::Tagged, Side::Bare) => Some(answers::stream_body(true)),
-            _ => Some(answers::stream_body(false)),
+            _ if self.streams() => Some(answers::stream_body(false)),
+            _ => Some(Bytes::from_static(answers::PLAIN.as_bytes())),
+        }
+    }
+
+    /// Whether an answer in the gateway's own words says what it should.
+    pub fn is_answered_by(self, body: &[u8]) -> bool {
+        match self {
+            Self::Tagged => is_tagged(body),
+            _ => is_translated(body, self.streams()),
         }
     }
 }
 
 /// Whether a stream is edited as the gateway was told to.
-pub fn is_tagged(body: &[u8]) -> bool {
+fn is_tagged(body: &[u8]) -> bool {
     let has = |text: &str| memmem::find(body, text.as_bytes()).is_some();
     has(r#""<think> water""#)
         && has(&format!("</think>{PREFIX} water"))
@@ -123,6 +168,20 @@ pub fn is_tagged(body: &[u8]) -> bool {
         && !has("\"usage\"")
         && memmem::find_iter(body, "data: ").count() > answers::CHUNKS
         && body.ends_with(answers::DONE)
+}
+
+/// Whether an answer of Anthropic's is one that a client of `OpenAI`'s reads.
+fn is_translated(body: &[u8], stream: bool) -> bool {
+    let count = |text: &str| memmem::find_iter(body, text.as_bytes()).count();
+    if stream {
+        return count(r#""delta":{"content":" water"}"#) == answers::CHUNKS - 2
+            && count(r#""finish_reason":"stop""#) == 1
+            && count("event: ") == 0
+            && body.ends_with(answers::DONE);
+    }
+    count(r#""content":"It holds water for the turbines.""#) == 1
+        && count(r#""finish_reason":"stop""#) == 1
+        && count(r#""completion_tokens":8"#) == 1
 }
 
 /// A conversation of about `size` bytes, in turns of less than a kilobyte.
@@ -162,6 +221,7 @@ pub fn configuration(listen: &str, upstream: &str, threads: usize, callers: &str
         |name: &str| format!("[{{ provider: cluster, model: bench/{name}-70b-instruct }}]");
     let (chat, think) = (target("chat"), target("think"));
     let (burst, idle) = (target("burst"), target("idle"));
+    let claude = "[{ provider: anthropic, model: claude-sonnet-4-5 }]";
     format!(
         "version: 1
 threads: {threads}
@@ -172,8 +232,13 @@ listen:
     kind: vllm
     endpoints: [{{ url: \"http://{upstream}\" }}]
     health_check: {{ type: http, path: /health }}
+  - name: anthropic
+    kind: anthropic
+    base_url: \"http://{upstream}\"
+    api_keys: [sk-ant-bench-0000]
 models:
   - {{ name: chat, targets: {chat} }}
+  - {{ name: claude, targets: {claude} }}
   - {{ name: burst, targets: {burst} }}
   - {{ name: idle, targets: {idle} }}
   - {{ name: think, targets: {think}, response: {{ thinking: tag, prefix: \"{PREFIX}\" }} }}

@@ -3,6 +3,7 @@
 mod credential;
 mod directory;
 mod errand;
+mod history;
 pub mod key;
 mod keyring;
 pub mod limits;
@@ -18,9 +19,10 @@ pub use self::credential::{
 };
 pub use self::directory::{Directory, Loading, Lookup, counted};
 pub use self::errand::Errand;
+pub use self::history::{Draft, Found, History, Kept};
 pub use self::key::KeyRecord;
 pub use self::keyring::{Digest, Keyring};
-pub use self::owners::{Origin, Owners};
+pub use self::owners::{Origin, Owed, Owners};
 pub use self::principal::{Grants, Made, Owner, Principal, Why, globs_within};
 pub use self::registry::Registry;
 pub use self::rules::Rules;

@@ -95,12 +95,11 @@ pub fn provider(provider: &Provider) -> Map<String, Value> {
             ClientAuth::PreferClient => "prefer_client",
             ClientAuth::Forward => "forward",
         },
-        "load_balancing": match provider.load_balancing {
-            LoadBalancing::RoundRobin => "round_robin",
-            LoadBalancing::Random => "random",
-            LoadBalancing::LeastRequests => "least_requests",
-            LoadBalancing::ConsistentHash => "consistent_hash",
-            LoadBalancing::PrefixAffinity => "prefix_affinity",
+        "load_balancing": match &provider.load_balancing {
+            policy @ LoadBalancing::ConsistentHash { header: Some(header) } => {
+                json!({ "policy": policy.word(), "header": header })
+            }
+            policy => json!(policy.word()),
         },
         "health_check": match &provider.health_check {
             HealthCheck::None => json!({ "type": "none" }),

@@ -1,14 +1,28 @@
 //! The replicas of one provider: which of them takes the next request.
 
+mod affinity;
+mod blocks;
+mod bound;
 mod breaker;
 mod catalogue;
+mod choices;
 mod discovery;
 mod health;
+mod load;
 mod peer;
 mod pool;
 mod replica;
+mod report;
+mod request;
+mod seen;
+mod watch;
 
 pub use self::catalogue::{Catalogue, ModelCard, Question};
+pub use self::choices::{Choices, Reason};
+pub use self::load::{Load, Reported};
 pub use self::peer::{InvalidAuthority, PeerTemplate};
 pub use self::pool::{Health, Pick, Pool, ReplicaStatus};
 pub use self::replica::{InFlight, Replica};
+pub use self::report::Report;
+pub use self::request::{Prompt, Request, Unknown, session_of};
+pub use self::watch::watch_loads;

@@ -1,17 +1,24 @@
 //! A provider's replicas on pingora's `LoadBalancer`: selection, ejection, and the checks that run behind.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use pingora::lb::selection::{Random, RoundRobin};
+use pingora::lb::selection::{Consistent, Random, RoundRobin};
 use pingora::lb::{Backend, Backends, LoadBalancer};
 
+use super::affinity::Standing;
+use super::blocks::{self, Blocks, Key};
+use super::bound;
 use super::breaker::Admission;
+use super::choices::{Choices, Reason};
 use super::discovery::Endpoints;
 use super::health::EndpointChecks;
+use super::load::Claim;
 use super::replica::{InFlight, Probe, Replica};
+use super::request::Request;
 use crate::config::{self, Ejection, LoadBalancing};
 
 /// How often names are looked up again.
@@ -19,18 +26,31 @@ const LOOKUP_INTERVAL: Duration = Duration::from_secs(30);
 /// How soon after a look-up that found nothing.
 const LOOKUP_AGAIN: Duration = Duration::from_secs(2);
 
-/// Pingora's selectors differ in type; `least_requests` chooses itself from the same backend set.
+/// Points each replica has on pingora's ring, per weight.
+const RING_POINTS: usize = 160;
+/// Bytes that a token is taken for.
+const TOKEN: usize = 4;
+
+/// Pingora's selectors differ in type; `least_requests` and `prefix_affinity` choose themselves from
+/// the same backend set.
 enum Balancer {
     RoundRobin(LoadBalancer<RoundRobin>),
     Random(LoadBalancer<Random>),
     LeastRequests(LoadBalancer<RoundRobin>),
+    ConsistentHash(LoadBalancer<Consistent>),
+    PrefixAffinity(LoadBalancer<RoundRobin>),
 }
 
 /// The replicas of one provider.
 pub struct Pool {
     balancer: Balancer,
+    /// The header that names a request's session.
+    session_header: Option<String>,
     /// Who comes first among equals.
     turn: AtomicUsize,
+    /// Keys the hashes of prompts.
+    key: Key,
+    choices: Choices,
     ejection: Option<Ejection>,
     check_interval: Option<Duration>,
     started: Instant,
@@ -39,6 +59,15 @@ pub struct Pool {
 /// A replica chosen for one attempt, counted as in flight until dropped.
 pub struct Pick {
     pub in_flight: InFlight,
+}
+
+/// A replica that could take a request, and what that would come to.
+struct Candidate<'b> {
+    backend: &'b Backend,
+    standing: Standing,
+    cost: f64,
+    /// It was left out, and one request may find out whether it works again.
+    probe: bool,
 }
 
 impl Pick {
@@ -79,24 +108,58 @@ impl Pool {
             backends.set_health_check(Box::new(checks));
         }
         let balancer = match provider.load_balancing {
+            LoadBalancing::RoundRobin => {
+                Balancer::RoundRobin(LoadBalancer::from_backends(backends))
+            }
             LoadBalancing::Random => Balancer::Random(LoadBalancer::from_backends(backends)),
             LoadBalancing::LeastRequests => {
                 Balancer::LeastRequests(LoadBalancer::from_backends(backends))
             }
-            // The others are refused when the configuration is read.
-            LoadBalancing::RoundRobin
-            | LoadBalancing::ConsistentHash
-            | LoadBalancing::PrefixAffinity => {
-                Balancer::RoundRobin(LoadBalancer::from_backends(backends))
+            LoadBalancing::ConsistentHash { .. } => {
+                Balancer::ConsistentHash(LoadBalancer::from_backends(backends))
+            }
+            LoadBalancing::PrefixAffinity => {
+                Balancer::PrefixAffinity(LoadBalancer::from_backends(backends))
             }
         };
-        let ejection = provider.ejection;
-        let turn = AtomicUsize::new(0);
-        Self { balancer, turn, ejection, check_interval, started: Instant::now() }
+        let session_header = match &provider.load_balancing {
+            LoadBalancing::ConsistentHash { header } => header.clone(),
+            _ => None,
+        };
+        Self {
+            balancer,
+            session_header,
+            turn: AtomicUsize::new(0),
+            key: Key::random(),
+            choices: Choices::default(),
+            ejection: provider.ejection,
+            check_interval,
+            started: Instant::now(),
+        }
+    }
+
+    /// Whether replicas are chosen by a request's session.
+    pub fn wants_sessions(&self) -> bool {
+        matches!(self.balancer, Balancer::ConsistentHash(_))
+    }
+
+    /// The header that names a request's session, if one is configured.
+    pub fn session_header(&self) -> Option<&str> {
+        self.session_header.as_deref()
+    }
+
+    /// Whether what servers say of their load is used: not by every policy, nor for one replica alone.
+    pub fn wants_loads(&self) -> bool {
+        matches!(self.balancer, Balancer::PrefixAffinity(_))
+    }
+
+    /// Why replicas were chosen so far.
+    pub fn choices(&self) -> &Choices {
+        &self.choices
     }
 
     /// Chooses the replica for a first attempt, by the configured policy.
-    pub fn pick(&self) -> Option<Pick> {
+    pub fn pick(&self, request: &dyn Request) -> Option<Pick> {
         let now = self.now();
         let probe = Cell::new(None);
         let accept = |backend: &Backend, healthy: bool| healthy && admits(backend, now, &probe);
@@ -105,25 +168,53 @@ impl Pool {
         if let (Some(only), 1) = (set.first(), set.len())
             && accept(only, self.backends().ready(only))
         {
-            return picked(only, probe.take());
+            return picked(only, probe.take(), whole(request));
         }
         let steps = set.len().saturating_mul(2);
         let backend = match &self.balancer {
             Balancer::RoundRobin(balancer) => balancer.select_with(b"", steps, accept),
             Balancer::Random(balancer) => balancer.select_with(b"", steps, accept),
-            Balancer::LeastRequests(_) => None,
+            Balancer::ConsistentHash(balancer) => {
+                return self.pick_by_session(balancer, request);
+            }
+            Balancer::PrefixAffinity(_) => return self.pick_by_prefix(request),
+            Balancer::LeastRequests(_) => return self.pick_idlest(request),
         };
         match backend {
-            Some(backend) => picked(&backend, probe.take()),
+            Some(backend) => {
+                self.choices.count(Reason::Turn);
+                picked(&backend, probe.take(), whole(request))
+            }
             // Pingora's selectors may also pass over a replica when others draw at the same time;
             // no usable one may be missed for that.
-            None => self.pick_other(&[]),
+            None => self.pick_again(request, &[]),
         }
     }
 
-    /// Chooses the idlest replica that is not among `tried`: for another attempt, which must not
+    /// Chooses the idlest replica that is not among `tried`, for another attempt, which must not
     /// take anybody's turn.
+    pub fn pick_again(&self, request: &dyn Request, tried: &[Arc<Replica>]) -> Option<Pick> {
+        self.choices.count(Reason::Again);
+        let pick = self.pick_among(tried, whole(request))?;
+        if matches!(self.balancer, Balancer::PrefixAffinity(_))
+            && let Some(prompt) = request.prompt()
+        {
+            pick.replica().learns(&Blocks::of(&prompt, &self.key));
+        }
+        Some(pick)
+    }
+
+    /// Chooses the idlest replica that is not among `tried`, for a question of our own.
     pub fn pick_other(&self, tried: &[Arc<Replica>]) -> Option<Pick> {
+        self.pick_among(tried, Claim::default())
+    }
+
+    fn pick_idlest(&self, request: &dyn Request) -> Option<Pick> {
+        self.choices.count(Reason::LeastLoad);
+        self.pick_among(&[], whole(request))
+    }
+
+    fn pick_among(&self, tried: &[Arc<Replica>], claim: Claim) -> Option<Pick> {
         let (now, probe) = (self.now(), Cell::new(None));
         let idlest = self.idlest(tried);
         let fit = idlest.iter().find(|backend| admits(backend, now, &probe));
@@ -133,7 +224,110 @@ impl Pool {
             probe.set(replica_of(last).and_then(Probe::claim));
             Some(last)
         });
-        fit.and_then(|backend| picked(backend, probe.take()))
+        fit.and_then(|backend| picked(backend, probe.take(), claim))
+    }
+
+    /// The session's own replica; the next on the ring, when that has too much to do or is out.
+    fn pick_by_session(
+        &self,
+        balancer: &LoadBalancer<Consistent>,
+        request: &dyn Request,
+    ) -> Option<Pick> {
+        let Some(session) = request.session() else { return self.pick_idlest(request) };
+        let (now, probe, crowded) = (self.now(), Cell::new(None), Cell::new(false));
+        let backends = self.backends();
+        let set = backends.get_backend();
+        let usable = set.iter().filter(|backend| {
+            let out = replica_of(backend).is_none_or(|replica| replica.breaker.is_ejected());
+            !out && backends.ready(backend)
+        });
+        let (all, weights) = usable.fold((0.0, 0.0), |(all, weights), backend| {
+            (all + running(backend), weights + weight(backend))
+        });
+        let accept = |backend: &Backend, healthy: bool| {
+            if !healthy {
+                return false;
+            }
+            let fits = running(backend) < bound::most(all, weight(backend), weights);
+            crowded.set(crowded.get() || !fits);
+            fits && admits(backend, now, &probe)
+        };
+        let steps = set.len().saturating_mul(RING_POINTS);
+        let Some(backend) = balancer.select_with(&session.to_le_bytes(), steps, accept) else {
+            return self.pick_again(request, &[]);
+        };
+        self.choices.count(if crowded.get() { Reason::Overflow } else { Reason::Session });
+        picked(&backend, probe.take(), whole(request))
+    }
+
+    /// The replica where the prompt is expected to wait least, counting what of it is cached there.
+    fn pick_by_prefix(&self, request: &dyn Request) -> Option<Pick> {
+        let prompt = request.prompt();
+        let blocks = prompt.map(|prompt| Blocks::of(&prompt, &self.key)).unwrap_or_default();
+        let tokens = request.tokens();
+        let set = self.backends().get_backend();
+        let mut candidates = self.candidates(&set, &blocks, tokens);
+        let (all, weights) = candidates.iter().fold((0.0, 0.0), |(all, weights), one| {
+            (all + one.standing.requests, weights + one.standing.weight)
+        });
+        let crowded = |one: &Candidate| {
+            one.standing.requests >= bound::most(all, one.standing.weight, weights)
+        };
+        let order = |one: &Candidate| (!one.probe, crowded(one));
+        candidates.sort_by(|a, b| order(a).cmp(&order(b)).then(a.cost.total_cmp(&b.cost)));
+        let (now, probe) = (self.now(), Cell::new(None));
+        let Some(chosen) = candidates.iter().find(|one| admits(one.backend, now, &probe)) else {
+            return self.pick_again(request, &[]);
+        };
+        let cached = chosen.standing.cached;
+        let longest = candidates.iter().map(|one| one.standing.cached).max().unwrap_or(0);
+        self.choices.count(match cached {
+            _ if longest == 0 => Reason::LeastLoad,
+            cached if cached == longest => Reason::Prefix,
+            _ => Reason::Spread,
+        });
+        self.choices.expect(tokens, cached);
+        let claim = Claim { prompt_tokens: tokens, prefill_tokens: tokens.saturating_sub(cached) };
+        let pick = picked(chosen.backend, probe.take(), claim)?;
+        pick.replica().learns(&blocks);
+        Some(pick)
+    }
+
+    /// Who could take a prompt, in turn.
+    fn candidates<'b>(
+        &self,
+        set: &'b BTreeSet<Backend>,
+        blocks: &Blocks,
+        tokens: u64,
+    ) -> Vec<Candidate<'b>> {
+        let (now, backends) = (self.now(), self.backends());
+        let candidate = |backend: &'b Backend| {
+            let replica = replica_of(backend).filter(|_| backends.ready(backend))?;
+            let admission = replica.breaker.admission(now);
+            if admission == Admission::Ejected {
+                return None;
+            }
+            let (load, foreign) = (&replica.load, replica.load.foreign());
+            let cached = blocks::covered(replica.knows(blocks)) / TOKEN;
+            let standing = Standing {
+                requests: f64::from(load.requests()) + foreign.requests,
+                waiting: f64::from(load.unanswered()) + foreign.waiting,
+                prefill: float(load.prefill_tokens()),
+                kv_use: load.reported().map_or(0.0, |reported| reported.report.kv_use),
+                weight: weight(backend),
+                cached: u64::try_from(cached).unwrap_or(u64::MAX).min(tokens),
+            };
+            let cost = standing.cost(tokens);
+            let probe = admission == Admission::Probe;
+            Some(Candidate { backend, standing, cost, probe })
+        };
+        self.in_turn(set).filter_map(candidate).collect()
+    }
+
+    /// All of them, each time another one first.
+    fn in_turn<'b>(&self, set: &'b BTreeSet<Backend>) -> impl Iterator<Item = &'b Backend> {
+        let skip = self.turn.fetch_add(1, Relaxed) % set.len().max(1);
+        set.iter().cycle().skip(skip).take(set.len())
     }
 
     /// The healthy replicas not among `tried`, those with the fewest requests under way per weight
@@ -141,12 +335,11 @@ impl Pool {
     fn idlest(&self, tried: &[Arc<Replica>]) -> Vec<Backend> {
         let backends = self.backends();
         let set = backends.get_backend();
-        let skip = self.turn.fetch_add(1, Relaxed) % set.len().max(1);
         let usable = |backend: &&Backend| {
             let known = |replica| tried.iter().any(|other| Arc::ptr_eq(other, replica));
             backends.ready(backend) && !replica_of(backend).is_none_or(known)
         };
-        let in_turn = set.iter().cycle().skip(skip).take(set.len()).filter(usable);
+        let in_turn = self.in_turn(&set).filter(usable);
         let mut order: Vec<_> = in_turn.map(|backend| (load(backend), backend.clone())).collect();
         order.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         order.into_iter().map(|(_, backend)| backend).collect()
@@ -154,6 +347,7 @@ impl Pool {
 
     /// The replica began to answer a request.
     pub fn answered(&self, pick: &Pick) {
+        pick.in_flight.answer();
         if pick.in_flight.counts() {
             pick.replica().breaker.answer();
         }
@@ -164,6 +358,13 @@ impl Pool {
         if pick.in_flight.counts() {
             pick.replica().breaker.succeed();
         }
+    }
+
+    /// What the server said it used for a request: tokens generated, and tokens of the prompt that it
+    /// had cached.
+    pub fn used(&self, pick: &Pick, generated: u64, cached: u64) {
+        pick.replica().generated(generated);
+        self.choices.found(cached);
     }
 
     /// The replica failed a request. Ejects it when it has failed too often, unless that would
@@ -186,6 +387,7 @@ impl Pool {
         let allowed = allowed.max(1).min(backends.len().saturating_sub(1));
         if others_out < allowed {
             replica.breaker.eject(self.now(), rule);
+            replica.forget();
         }
     }
 
@@ -210,10 +412,11 @@ impl Pool {
     /// One look-up of names and one round of checks: after it the pool can be used.
     pub async fn refresh(&self) -> Duration {
         let found = match &self.balancer {
-            Balancer::RoundRobin(balancer) | Balancer::LeastRequests(balancer) => {
-                balancer.update().await
-            }
+            Balancer::RoundRobin(balancer)
+            | Balancer::LeastRequests(balancer)
+            | Balancer::PrefixAffinity(balancer) => balancer.update().await,
             Balancer::Random(balancer) => balancer.update().await,
+            Balancer::ConsistentHash(balancer) => balancer.update().await,
         };
         self.check().await;
         if found.is_ok() { LOOKUP_INTERVAL } else { LOOKUP_AGAIN }
@@ -241,15 +444,28 @@ impl Pool {
         fault!("balance::checks");
         if self.check_interval.is_some() {
             self.backends().run_health_check(true).await;
+            self.forget_ill();
         }
+    }
+
+    /// A server that comes back has likely begun anew, and its cache is empty.
+    fn forget_ill(&self) {
+        if !self.wants_loads() {
+            return;
+        }
+        let backends = self.backends();
+        let set = backends.get_backend();
+        let ill = set.iter().filter(|backend| !backends.ready(backend));
+        ill.filter_map(replica_of).for_each(|replica| replica.forget());
     }
 
     fn backends(&self) -> &Backends {
         match &self.balancer {
-            Balancer::RoundRobin(balancer) | Balancer::LeastRequests(balancer) => {
-                balancer.backends()
-            }
+            Balancer::RoundRobin(balancer)
+            | Balancer::LeastRequests(balancer)
+            | Balancer::PrefixAffinity(balancer) => balancer.backends(),
             Balancer::Random(balancer) => balancer.backends(),
+            Balancer::ConsistentHash(balancer) => balancer.backends(),
         }
     }
 
@@ -262,11 +478,11 @@ fn replica_of(backend: &Backend) -> Option<&Arc<Replica>> {
     backend.ext.get::<Arc<Replica>>()
 }
 
-fn picked(backend: &Backend, probe: Option<Probe>) -> Option<Pick> {
+fn picked(backend: &Backend, probe: Option<Probe>, claim: Claim) -> Option<Pick> {
     fault!("balance::probe", probe.is_some(), |_| None);
     fault!("balance::pick", |_| None);
     let replica = Arc::clone(replica_of(backend)?);
-    Some(Pick { in_flight: InFlight::new(replica, probe) })
+    Some(Pick { in_flight: InFlight::new(replica, probe, claim) })
 }
 
 /// Whether a replica's breaker lets a request through; `probe` gets the one probe if it is that.
@@ -286,6 +502,28 @@ fn admits(backend: &Backend, now: u64, probe: &Cell<Option<Probe>>) -> bool {
 
 /// Requests under way per weight.
 fn load(backend: &Backend) -> f64 {
-    let running = replica_of(backend).map_or(0, |replica| replica.in_flight());
-    f64::from(running) / f64::from(u32::try_from(backend.weight).unwrap_or(1).max(1))
+    running(backend) / weight(backend)
 }
+
+fn running(backend: &Backend) -> f64 {
+    f64::from(replica_of(backend).map_or(0, |replica| replica.in_flight()))
+}
+
+fn weight(backend: &Backend) -> f64 {
+    f64::from(u32::try_from(backend.weight).unwrap_or(1).max(1))
+}
+
+/// What a request claims of which nothing is known to be cached.
+fn whole(request: &dyn Request) -> Claim {
+    let tokens = request.tokens();
+    Claim { prompt_tokens: tokens, prefill_tokens: tokens }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no server has 2^52 tokens before it")]
+fn float(tokens: u64) -> f64 {
+    tokens as f64
+}
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

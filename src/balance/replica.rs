@@ -1,11 +1,15 @@
 //! One address of a provider, and what this process knows of it.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::blocks::Blocks;
 use super::breaker::Breaker;
+use super::load::{Claim, Load};
+use super::report::Report;
+use super::seen::Seen;
 
 /// One address of a provider. Lives as long as discovery keeps finding it.
 #[derive(Debug)]
@@ -14,7 +18,10 @@ pub struct Replica {
     /// Index of the configured endpoint this address belongs to.
     pub endpoint: usize,
     pub(super) breaker: Breaker,
-    in_flight: AtomicU32,
+    /// What it has under way, and what its server says of it.
+    pub load: Load,
+    /// The prefixes it was sent; set aside with the first of them.
+    seen: OnceLock<Seen>,
     /// Smoothed time to the response head, in microseconds; 0 before the first answer.
     latency_us: AtomicU64,
     last_error: Mutex<Option<String>>,
@@ -26,7 +33,8 @@ impl Replica {
             address,
             endpoint,
             breaker: Breaker::default(),
-            in_flight: AtomicU32::new(0),
+            load: Load::default(),
+            seen: OnceLock::new(),
             latency_us: AtomicU64::new(0),
             last_error: Mutex::new(None),
         }
@@ -34,7 +42,47 @@ impl Replica {
 
     /// Requests this process has under way there.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+        self.load.requests()
+    }
+
+    /// Takes note of what its server says.
+    pub fn note_report(&self, report: Report) {
+        if let Some(seen) = self.seen.get() {
+            let before = self.load.last_report();
+            if before.is_some_and(|before| report.is_after_restart(&before)) {
+                seen.forget();
+            }
+            if report.capacity > 0 {
+                seen.set_capacity(report.capacity);
+            }
+        }
+        self.load.note(report);
+    }
+
+    /// How many of a prompt's first blocks are likely to be cached there.
+    pub(super) fn knows(&self, blocks: &Blocks) -> usize {
+        self.seen.get().map_or(0, |seen| seen.longest(blocks))
+    }
+
+    /// Takes note of a prompt that is sent there.
+    pub(super) fn learns(&self, blocks: &Blocks) {
+        if !blocks.hashes().is_empty() {
+            self.seen.get_or_init(Seen::default).touch(blocks);
+        }
+    }
+
+    /// Takes note of tokens generated there, which its cache holds too.
+    pub(super) fn generated(&self, tokens: u64) {
+        if let Some(seen) = self.seen.get() {
+            seen.generated(tokens);
+        }
+    }
+
+    /// Takes it that nothing is cached there.
+    pub(super) fn forget(&self) {
+        if let Some(seen) = self.seen.get() {
+            seen.forget();
+        }
     }
 
     /// Smoothed time to the response head.
@@ -67,6 +115,8 @@ impl Replica {
 pub struct InFlight {
     replica: Arc<Replica>,
     probe: Option<Probe>,
+    claim: Claim,
+    answered: AtomicBool,
 }
 
 /// The one probe of a replica that is left out; given back when it is dropped unused.
@@ -74,9 +124,16 @@ pub struct InFlight {
 pub struct Probe(Arc<Replica>);
 
 impl InFlight {
-    pub(super) fn new(replica: Arc<Replica>, probe: Option<Probe>) -> Self {
-        replica.in_flight.fetch_add(1, Relaxed);
-        Self { replica, probe }
+    pub(super) fn new(replica: Arc<Replica>, probe: Option<Probe>, claim: Claim) -> Self {
+        replica.load.begin(claim);
+        Self { replica, probe, claim, answered: AtomicBool::new(false) }
+    }
+
+    /// The answer has begun: the prompt is worked out.
+    pub(super) fn answer(&self) {
+        if !self.answered.swap(true, Relaxed) {
+            self.replica.load.answer(self.claim);
+        }
     }
 
     pub fn replica(&self) -> &Arc<Replica> {
@@ -92,7 +149,8 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.replica.in_flight.fetch_sub(1, Relaxed);
+        self.answer();
+        self.replica.load.end(self.claim);
     }
 }
 

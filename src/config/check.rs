@@ -31,6 +31,7 @@ pub(super) fn check(mut config: Config, tree: &Node, findings: &Findings) -> Con
     }
     config.providers.iter().for_each(|provider| warn_of_no_credential(provider, findings));
     warn_of_ended_keys(&config.keys, findings);
+    warn_of_privacy(&config, tree, findings);
     let elsewhere = config.store.as_ref().is_some_and(|store| store.dynamic);
     if !elsewhere && !has_items(tree, "models") {
         let problem = Problem::warning(tree.location, "there are no `models` to ask for");
@@ -57,6 +58,16 @@ fn check_keys(keys: &[Key], findings: &Findings) {
             let problem = Problem::error(key.location, message);
             findings.report(problem.hint("a key belongs to one name"));
         }
+    }
+}
+
+/// Whoever keeps no content keeps no responses.
+fn warn_of_privacy(config: &Config, tree: &Node, findings: &Findings) {
+    let said =
+        tree.entry("responses").filter(|it| config.privacy.strict && has(&it.value, "store"));
+    if let Some(entry) = said.filter(|_| config.responses.kept) {
+        let message = "`responses` are not kept under `privacy: strict`";
+        findings.report(Problem::warning(entry.location, message));
     }
 }
 

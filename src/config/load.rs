@@ -12,9 +12,9 @@ use super::prices::PriceList;
 use super::read::{Section, Value};
 use super::tree::Node;
 use super::{
-    Admin, Capability, Config, Cors, Key, Limits, Listen, Metrics, Model, Privacy, Problem, Provider, Quotas,
-    Retry, Source, Store, TemporaryKeys, Timeouts, Translation, Users, check, dynamic, expand,
-    pingora, store, tree, unbuilt,
+    Admin, Capability, Config, Cors, Key, Limits, Listen, Metrics, Model, Objects, Privacy,
+    Problem, Provider, Quotas, Responses, Retry, Source, Store, TemporaryKeys, Timeouts,
+    Translation, Users, check, dynamic, expand, pingora, store, tree, unbuilt,
 };
 
 /// Parses, expands and checks a configuration; every mistake is found in one run.
@@ -85,6 +85,8 @@ fn read(tree: &Node, folder: &Path, findings: &Findings) -> Option<Config> {
             state_directory: None,
             metrics: s.read("metrics", Metrics::read).unwrap_or_default(),
             privacy: s.read("privacy", Privacy::read).unwrap_or_default(),
+            responses: s.read("responses", Responses::read).unwrap_or_default(),
+            objects: s.read("objects", Objects::read).unwrap_or_default(),
             cors: s.read("cors", Cors::read),
             trusted_proxies: s.read("trusted_proxies", |v| v.list(network)).unwrap_or_default(),
             limits: s.read("limits", Limits::read).unwrap_or_default(),

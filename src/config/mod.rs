@@ -6,6 +6,7 @@
 
 mod admin;
 mod allowance;
+mod balancing;
 mod capabilities;
 mod check;
 mod cloud;
@@ -36,6 +37,7 @@ mod problem;
 mod provider;
 mod quotas;
 mod read;
+mod responses;
 mod retry;
 mod scalars;
 mod secret;
@@ -61,10 +63,11 @@ pub use self::admin::Admin;
 pub use self::allowance::{
     Allowance, Budget, NANOS_PER_USD, Period, PeriodError, RateLimit, format_usd, parse_usd,
 };
+pub use self::balancing::LoadBalancing;
+pub use self::capabilities::{Capability, ThinkingRule};
 pub use self::cloud::{
     AccessKey, Authorization, AwsLogin, AzureLogin, AzureProof, Cloud, GoogleLogin, Login,
 };
-pub use self::capabilities::{Capability, ThinkingRule};
 pub use self::cors::Cors;
 pub use self::edits::{RequestEdits, ResponseEdits, Thinking, ThinkingHistory};
 pub use self::endpoint::{Endpoint, UpstreamTls};
@@ -82,8 +85,9 @@ pub use self::model::{Model, Target};
 pub use self::prices::PriceEntry;
 pub use self::privacy::Privacy;
 pub use self::problem::{Location, Problem, Problems, Severity};
-pub use self::provider::{ClientAuth, Dialect, Kind, LoadBalancing, Provider, Translation};
+pub use self::provider::{ClientAuth, Dialect, Kind, Provider, Translation};
 pub use self::quotas::{QuotaGroup, Quotas};
+pub use self::responses::{Objects, Responses};
 pub use self::retry::{Retry, RetryOn};
 pub use self::secret::Secret;
 pub(crate) use self::source::read_text;
@@ -137,6 +141,10 @@ pub struct Config {
     pub metrics: Metrics,
     /// What is kept about a caller.
     pub privacy: Privacy,
+    /// What is kept of responses whose provider cannot keep them.
+    pub responses: Responses,
+    /// What is remembered of objects at providers.
+    pub objects: Objects,
     /// Which web pages may call; absent means none.
     pub cors: Option<Cors>,
     /// Peers whose forwarding headers are believed.
@@ -210,6 +218,11 @@ impl Config {
         self.anonymous || (keyless && self.listen.iter().all(Listen::is_loopback))
     }
 
+    /// Whether responses are kept whose provider cannot keep them. They have content.
+    pub fn keeps_responses(&self) -> bool {
+        self.responses.kept && !self.privacy.strict
+    }
+
     /// Whether keys can be made while it serves: there is a database for them.
     pub fn may_have_keys(&self) -> bool {
         self.store.is_some() || self.admin.is_some()
@@ -238,6 +251,8 @@ impl Default for Config {
             state_directory: None,
             metrics: Metrics::default(),
             privacy: Privacy::default(),
+            responses: Responses::default(),
+            objects: Objects::default(),
             cors: None,
             trusted_proxies: Vec::new(),
             limits: Limits::default(),

@@ -4,8 +4,8 @@ use super::names::Noun;
 use super::read::{Section, Value};
 use super::tree::Entry;
 use super::{
-    Cloud, Ejection, Endpoint, HealthCheck, Location, MockOptions, Problem, ProviderTimeouts,
-    Secret, UpstreamTls, Url, cloud, unbuilt,
+    Cloud, Ejection, Endpoint, HealthCheck, LoadBalancing, Location, MockOptions, Problem,
+    ProviderTimeouts, Secret, UpstreamTls, Url, cloud,
 };
 
 // Headers that frame a request or belong to one connection.
@@ -105,22 +105,6 @@ pub enum ClientAuth {
     PreferClient,
     /// Never ours.
     Forward,
-}
-
-/// How a replica is chosen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum LoadBalancing {
-    /// In turn, by weight.
-    #[default]
-    RoundRobin,
-    /// By lot, by weight.
-    Random,
-    /// The one with the fewest requests in flight.
-    LeastRequests,
-    /// By hash; not supported by this version.
-    ConsistentHash,
-    /// By the prompt's beginning; not supported by this version.
-    PrefixAffinity,
 }
 
 /// What a provider speaks.
@@ -324,24 +308,6 @@ impl ClientAuth {
             ("prefer_client", Self::PreferClient),
             ("forward", Self::Forward),
         ])
-    }
-}
-
-// === impl LoadBalancing ===
-
-impl LoadBalancing {
-    fn read(value: Value) -> Option<Self> {
-        let policy = value.one_of(&[
-            ("round_robin", Self::RoundRobin),
-            ("random", Self::Random),
-            ("least_requests", Self::LeastRequests),
-            ("consistent_hash", Self::ConsistentHash),
-            ("prefix_affinity", Self::PrefixAffinity),
-        ])?;
-        if matches!(policy, Self::ConsistentHash | Self::PrefixAffinity) {
-            unbuilt::refuse(value);
-        }
-        Some(policy)
     }
 }
 

@@ -88,6 +88,6 @@ impl Reason {
 
 impl Default for RetryOn {
     fn default() -> Self {
-        Self { connect: true, timeout: true, statuses: vec![429, 500, 502, 503, 504] }
+        Self { connect: true, timeout: true, statuses: vec![424, 429, 500, 502, 503, 504, 529] }
     }
 }

@@ -1,14 +1,7 @@
 //! What the contract names and this version does not do: read for mistakes, then said to do nothing.
 
+use super::Store;
 use super::read::{Section, Value};
-use super::{Problem, Store};
-
-/// Refuses a choice that this version does not have.
-pub(super) fn refuse(value: Value) {
-    let chosen = value.node.as_text().unwrap_or_default();
-    let message = format!("`{}: {chosen}` is not supported by this version", value.name);
-    value.findings.report(Problem::error(value.location(), message));
-}
 
 /// Says that a setting changes nothing.
 fn warn(value: Value) {

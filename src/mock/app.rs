@@ -117,7 +117,9 @@ impl App {
         if session.get_header_bytes("expect").eq_ignore_ascii_case(b"100-continue") {
             session.write_continue_response().await?;
         }
-        let facts = Facts { serial, now: now().as_secs() };
+        let query = session.req_header().uri.query().unwrap_or_default();
+        let events = query.split('&').any(|member| member == "alt=sse");
+        let facts = Facts { serial, now: now().as_secs(), events };
         match endpoint {
             // A file is kept to be read again; audio is heard and forgotten.
             Endpoint::Upload => self.read_form(session, endpoint, facts, files::BYTES).await,

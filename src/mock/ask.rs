@@ -20,6 +20,8 @@ pub struct Ask {
     pub serial: Serial,
     /// Seconds since 1970.
     pub now: u64,
+    /// A stream is wanted as events where there is another way.
+    pub events: bool,
 }
 
 impl Ask {
@@ -100,7 +102,7 @@ pub mod tests {
     /// An ask with this body, as `app` would make it.
     pub fn ask(body: Value) -> Ask {
         let serial = Serial { mock: 1, call: 2 };
-        Ask { body, model: "mock".to_owned(), words: 16, serial, now: 1_700_000_000 }
+        Ask { body, model: "mock".to_owned(), words: 16, serial, now: 1_700_000_000, events: false }
     }
 
     #[test]

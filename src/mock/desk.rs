@@ -32,6 +32,8 @@ pub struct Facts {
     pub serial: Serial,
     /// Seconds since 1970.
     pub now: u64,
+    /// Its query asks for a stream of events (`alt=sse`).
+    pub events: bool,
 }
 
 impl Desk {
@@ -49,6 +51,9 @@ impl Desk {
     pub fn answer(&self, endpoint: Endpoint, id: &str, facts: Facts, body: Value) -> Outcome {
         match endpoint {
             Endpoint::Asked(serve) | Endpoint::Anthropic(serve) => serve(&self.ask(facts, body)?),
+            Endpoint::Google(serve) | Endpoint::Amazon(serve) => {
+                serve(&self.ask_of(id, facts, body)?)
+            }
             Endpoint::Health => Ok(Reply::whole("text/plain; charset=utf-8", "")),
             Endpoint::Models => Ok(self.models.all()),
             Endpoint::Model => self.models.one(id),
@@ -84,7 +89,17 @@ impl Desk {
             Some(_) => return Err(Reply::bad_request("model must be text", Some("model"))),
         };
         let model = self.models.choose(named)?;
-        Ok(Ask { body, model, words: self.words, serial: facts.serial, now: facts.now })
+        Ok(self.asked(model, facts, body))
+    }
+
+    /// A call to the model that its path names.
+    fn ask_of(&self, model: &str, facts: Facts, body: Value) -> Result<Ask, Reply> {
+        Ok(self.asked(self.models.choose(Some(model))?, facts, body))
+    }
+
+    fn asked(&self, model: String, facts: Facts, body: Value) -> Ask {
+        let Facts { serial, now, events } = facts;
+        Ask { body, model, words: self.words, serial, now, events }
     }
 }
 
@@ -103,7 +118,7 @@ mod tests {
 
     fn call(method: &Method, path: &str, body: Value) -> Outcome {
         let options = Options { strict_models: true, ..Options::default() };
-        let facts = Facts { serial: Serial { mock: 1, call: 1 }, now: 0 };
+        let facts = Facts { serial: Serial { mock: 1, call: 1 }, now: 0, events: false };
         let (endpoint, id) = route::find(method, path)?;
         Desk::new(&options, 0).answer(endpoint, &id, facts, body)
     }
@@ -120,6 +135,16 @@ mod tests {
                 json!({"max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}),
             ),
             ("/v1/messages/count_tokens", json!({"messages": [{"role": "user", "content": "hi"}]})),
+            ("/v1/responses/input_tokens", json!({"input": "hi"})),
+            ("/v1beta/models/mock:generateContent", json!({"contents": [{"parts": []}]})),
+            ("/v1beta/models/mock:streamGenerateContent", json!({"contents": [{"parts": []}]})),
+            ("/v1beta/models/mock:countTokens", json!({"contents": [{"parts": []}]})),
+            ("/v1beta/models/mock:embedContent", json!({"content": {"parts": []}})),
+            ("/v1beta/models/mock:batchEmbedContents", json!({"requests": [{"content": {}}]})),
+            ("/model/mock/converse", json!({"messages": [{"role": "user", "content": []}]})),
+            ("/model/mock/converse-stream", json!({"messages": [{"role": "user"}]})),
+            ("/model/mock/count-tokens", json!({"input": {"converse": {"messages": [{}]}}})),
+            ("/model/mock/invoke", json!({"inputText": "hi"})),
             ("/rerank", json!({"query": "a", "documents": ["a"]})),
             ("/score", json!({"text_1": "a", "text_2": "a"})),
             ("/classify", json!({"input": "a"})),
@@ -149,5 +174,8 @@ mod tests {
         let refusal = call(&Method::POST, "/v1/embeddings", body).unwrap_err();
         assert_eq!((refusal.status, &refusal.value()["error"]["param"]), (404, &json!("model")));
         assert_eq!(call(&Method::GET, "/v1/models/other", Value::Null).unwrap_err().status, 404);
+        for path in ["/v1beta/models/other:generateContent", "/model/other/converse"] {
+            assert_eq!(call(&Method::POST, path, json!({})).unwrap_err().status, 404, "{path}");
+        }
     }
 }

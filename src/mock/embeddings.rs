@@ -32,6 +32,12 @@ pub fn serve(ask: &Ask) -> Outcome {
     ))
 }
 
+/// The vector of a text; `None` when it cannot be that long.
+pub fn vector_for(text: &str, dimensions: Option<usize>) -> Option<Vec<f32>> {
+    let dimensions = dimensions.unwrap_or(DIMENSIONS);
+    (1..=MOST).contains(&dimensions).then(|| vector(text, dimensions))
+}
+
 /// One or several texts: a string, token numbers, or a list of either.
 pub fn inputs(value: &Value, name: &str) -> Result<Vec<String>, Reply> {
     let wrong = || {

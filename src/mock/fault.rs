@@ -8,6 +8,10 @@ use serde_json::json;
 
 use super::options::Fail;
 use super::reply::{Body, DONE, Reply, event, named_event};
+use super::{frames, gemini};
+
+/// What every failure says.
+const SAID: &str = "This mock was told to fail.";
 
 /// The failure a mock was told to have, and the calls counted towards it.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ fn failure(status: u16) -> Reply {
         400..500 => "invalid_request_error",
         _ => "InternalServerError",
     };
-    let mut reply = Reply::refusal(status, kind, "This mock was told to fail.", None);
+    let mut reply = Reply::refusal(status, kind, SAID, None);
     if status == 429 || status == 503 {
         reply.headers.push(("retry-after", "1".to_owned()));
     }
@@ -80,14 +84,23 @@ fn cut(mut reply: Reply, after: usize) -> Fate {
     Fate::Cut(reply, after)
 }
 
-/// The shape vLLM and Anthropic give a failure inside a stream.
+/// The shape each dialect gives a failure inside a stream.
 fn first_event(reply: &Reply) -> Reply {
     let Body::Stream(pieces) = &reply.body else { return failure(500) };
+    if frames::is_framed(reply) {
+        return frames::stream(vec![frames::exception("serviceUnavailableException", SAID)]);
+    }
+    if pieces.first().is_some_and(|first| first.ends_with(b"\r\n")) {
+        let error = json!({"error": {"code": 503, "message": SAID, "status": "UNAVAILABLE"}});
+        let events = reply.content_type != "application/json";
+        let told = if events { gemini::event(&error) } else { format!("[{error}]\r\n").into() };
+        return Reply { content_type: reply.content_type, ..Reply::stream(vec![told]) };
+    }
     if pieces.first().is_some_and(|first| first.starts_with(b"event: message_start")) {
-        let error = json!({"type": "overloaded_error", "message": "This mock was told to fail."});
+        let error = json!({"type": "overloaded_error", "message": SAID});
         return Reply::stream(vec![named_event(&json!({"type": "error", "error": error}))]);
     }
-    let error = json!({"message": "This mock was told to fail.", "type": "InternalServerError",
+    let error = json!({"message": SAID, "type": "InternalServerError",
         "param": null, "code": 500});
     let events: Vec<Bytes> = vec![event(&json!({"error": error})), DONE];
     Reply::stream(events)
@@ -134,5 +147,23 @@ mod tests {
             panic!()
         };
         assert_eq!((reply.status, &reply.events()[0]["error"]["code"]), (200, &json!(500)));
+    }
+
+    #[test]
+    fn a_first_event_error_has_the_shape_of_its_stream() {
+        let fault = Fault::new(Some(Fail::FirstEventError));
+        let told = |reply: Reply| match fault.next(&Method::POST, reply) {
+            Fate::Sent(Reply { body: Body::Stream(pieces), .. }) => pieces.concat(),
+            other => panic!("{other:?}"),
+        };
+        let google = told(Reply::stream(vec![gemini::event(&json!({}))]));
+        assert!(google.starts_with(b"data: {\"error\"") && google.ends_with(b"\r\n\r\n"));
+        let array =
+            Reply { content_type: "application/json", ..Reply::stream(vec!["[{}]\r\n".into()]) };
+        let array: serde_json::Value = serde_json::from_slice(&told(array)).unwrap();
+        assert_eq!(array[0]["error"]["status"], "UNAVAILABLE");
+        let amazon = told(frames::stream(vec![frames::event("messageStart", &json!({}))]));
+        let (name, _) = frames::tests::read(&amazon.into());
+        assert_eq!(name, "serviceUnavailableException");
     }
 }

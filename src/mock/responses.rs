@@ -22,6 +22,16 @@ pub fn serve(ask: &Ask) -> Outcome {
     Ok(Reply::json(&finished(ask, input, &answer)))
 }
 
+/// Counts a prompt's tokens.
+pub fn count(ask: &Ask) -> Outcome {
+    let tokens = prompt_tokens(ask, ask.require("input")?);
+    Ok(Reply::json(&json!({"object": "response.input_tokens", "input_tokens": tokens})))
+}
+
+fn prompt_tokens(ask: &Ask, input: &Value) -> usize {
+    tokens_of(&text_of(input)) + ask.text("instructions").map_or(0, tokens_of)
+}
+
 fn question(ask: &Ask, input: &Value) -> Question {
     let items = input.as_array().map(Vec::as_slice).unwrap_or_default();
     let is =
@@ -81,7 +91,7 @@ fn finished(ask: &Ask, input: &Value, answer: &Answer) -> Value {
         Finish::Length => ("incomplete", json!({"reason": "max_output_tokens"})),
         Finish::Stop | Finish::Tool => ("completed", Value::Null),
     };
-    let asked = tokens_of(&text_of(input)) + ask.text("instructions").map_or(0, tokens_of);
+    let asked = prompt_tokens(ask, input);
     let answered = answer.tokens();
     add(&mut response, "status", json!(status));
     add(&mut response, "incomplete_details", details);

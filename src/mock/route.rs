@@ -4,7 +4,10 @@ use http::Method;
 
 use super::ask::{Ask, Outcome};
 use super::reply::Reply;
-use super::{chat, completions, embeddings, media, messages, moderations, rank, responses, tokens};
+use super::{
+    chat, completions, converse, embeddings, gemini, media, messages, moderations, rank, responses,
+    tokens,
+};
 
 /// What a call can be for.
 #[derive(Debug, Clone, Copy)]
@@ -13,6 +16,10 @@ pub enum Endpoint {
     Asked(fn(&Ask) -> Outcome),
     /// The same, with refusals in Anthropic's shape.
     Anthropic(fn(&Ask) -> Outcome),
+    /// … in Google's; the path names the model.
+    Google(fn(&Ask) -> Outcome),
+    /// … in Amazon's; the path names the model.
+    Amazon(fn(&Ask) -> Outcome),
     /// A form with audio in it.
     Transcribe,
     /// A form with a file in it.
@@ -34,7 +41,12 @@ pub enum Endpoint {
 impl Endpoint {
     /// Says a refusal as this endpoint's callers expect it.
     pub fn phrase(self, refusal: Reply) -> Reply {
-        if let Self::Anthropic(_) = self { messages::phrase(&refusal) } else { refusal }
+        match self {
+            Self::Anthropic(_) => messages::phrase(&refusal),
+            Self::Google(_) => gemini::phrase(&refusal),
+            Self::Amazon(_) => converse::phrase(&refusal),
+            _ => refusal,
+        }
     }
 }
 
@@ -49,6 +61,16 @@ const ROUTES: &[(Method, &str, Endpoint)] = &[
     (Method::POST, "/v1/responses", Endpoint::Asked(responses::serve)),
     (Method::POST, "/v1/messages", Endpoint::Anthropic(messages::serve)),
     (Method::POST, "/v1/messages/count_tokens", Endpoint::Anthropic(messages::count)),
+    (Method::POST, "/v1/responses/input_tokens", Endpoint::Asked(responses::count)),
+    (Method::POST, "/v1beta/models/{}:generateContent", Endpoint::Google(gemini::serve)),
+    (Method::POST, "/v1beta/models/{}:streamGenerateContent", Endpoint::Google(gemini::stream)),
+    (Method::POST, "/v1beta/models/{}:countTokens", Endpoint::Google(gemini::count)),
+    (Method::POST, "/v1beta/models/{}:embedContent", Endpoint::Google(gemini::embed)),
+    (Method::POST, "/v1beta/models/{}:batchEmbedContents", Endpoint::Google(gemini::embed_all)),
+    (Method::POST, "/model/{}/converse", Endpoint::Amazon(converse::serve)),
+    (Method::POST, "/model/{}/converse-stream", Endpoint::Amazon(converse::stream)),
+    (Method::POST, "/model/{}/count-tokens", Endpoint::Amazon(converse::count)),
+    (Method::POST, "/model/{}/invoke", Endpoint::Amazon(converse::invoke)),
     (Method::POST, "/v1/rerank", Endpoint::Asked(rank::rerank)),
     (Method::POST, "/rerank", Endpoint::Asked(rank::rerank)),
     (Method::POST, "/v1/score", Endpoint::Asked(rank::score)),
@@ -129,6 +151,9 @@ mod tests {
         assert_eq!(id("/v1/models/meta-llama/Llama%2D3"), "meta-llama/Llama-3");
         assert_eq!(id("/v1/files/file-1/content"), "file-1");
         assert!(matches!(find(&Method::GET, "/v1/files/file-1"), Ok((Endpoint::File, _))));
+        let id = |path: &str| find(&Method::POST, path).map(|(_, id)| id).unwrap();
+        assert_eq!(id("/v1beta/models/a%2Fb:generateContent"), "a/b");
+        assert_eq!(id("/model/us.amazon.nova-v1%3A0/converse-stream"), "us.amazon.nova-v1:0");
     }
 
     #[test]

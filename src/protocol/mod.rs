@@ -21,9 +21,9 @@ pub mod translate;
 
 use bytes::Bytes;
 
-pub use operation::{Operation, Task};
-use canonical::Refusal;
 use crate::config::Dialect;
+use canonical::Refusal;
+pub use operation::{Operation, Task};
 
 /// The body of an error answer, in the caller's dialect.
 pub fn write_refusal(caller: Dialect, refusal: &Refusal) -> Bytes {

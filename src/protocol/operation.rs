@@ -58,9 +58,10 @@ impl Operation {
             Self::Responses | Self::InputTokens => Dialect::OpenaiResponses,
             // What is invoked by callers of ours is Claude: its body is that of messages.
             Self::Messages | Self::MessagesCount | Self::Invoke => Dialect::Anthropic,
-            Self::GenerateContent | Self::GeminiCount | Self::EmbedContent | Self::EmbedContents => {
-                Dialect::Gemini
-            }
+            Self::GenerateContent
+            | Self::GeminiCount
+            | Self::EmbedContent
+            | Self::EmbedContents => Dialect::Gemini,
             Self::Converse | Self::BedrockCount | Self::InvokeEmbed => Dialect::Bedrock,
             Self::Completions | Self::Other => return None,
         })

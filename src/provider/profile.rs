@@ -81,7 +81,7 @@ pub const PROFILES: &[Profile] = &[
     Profile {
         kind: Kind::Mock,
         paths: Paths::Root,
-        also: &[Dialect::OpenaiResponses, Dialect::Anthropic],
+        also: &[Dialect::OpenaiResponses, Dialect::Anthropic, Dialect::Gemini, Dialect::Bedrock],
         perhaps: &[],
         ..PLAIN
     },

@@ -57,6 +57,13 @@ impl Speech {
         let own = self.own(model);
         // Embeddings are the same in all of OpenAI's dialects.
         let embeds = operation.task() == Some(Task::Embed);
+        if operation.task() == Some(Task::Count) && self.profile.kind == Kind::Bedrock {
+            // Bedrock counts what stands in a conversation of its own, whoever's dialect the model has.
+            return match asked {
+                Dialect::Bedrock => Spoken::Same { perhaps: false },
+                _ => Spoken::In(Dialect::Bedrock),
+            };
+        }
         if asked == own || embeds && asked == Dialect::OpenaiChat && is_openai(own) {
             return Spoken::Same { perhaps: false };
         }

@@ -74,10 +74,12 @@ pub fn open(ctx: &mut Context, gateway: &Gateway) -> Result<(), Refusal> {
 
 /// Settles the account with what was used, and writes that down. The second time there is nothing left
 /// to settle.
-pub fn settle(ctx: &mut Context) {
+///
+/// `told`: what the upstream said of it.
+pub fn settle(ctx: &mut Context, told: Option<Usage>) {
     let account = &mut ctx.account;
     let (reservation, book) = (account.reservation.take(), account.book.take());
-    let Some(usage) = book.as_ref().and_then(|_| used(ctx)) else {
+    let Some(usage) = book.as_ref().and_then(|_| used(ctx, told)) else {
         // No upstream has answered: what was reserved is given back.
         return drop(reservation);
     };
@@ -217,7 +219,7 @@ fn has_answer(operation: Operation) -> bool {
 }
 
 /// What was used, when an upstream has answered: what it told, else what has been delivered.
-fn used(ctx: &Context) -> Option<Usage> {
+fn used(ctx: &Context, told: Option<Usage>) -> Option<Usage> {
     let attempt = ctx.course.current.as_ref()?;
     if !attempt.answered {
         // Who leaves before the answer has had its prompt read.
@@ -231,9 +233,9 @@ fn used(ctx: &Context) -> Option<Usage> {
     if failed || attempt.leg.is_none() {
         return Some(Usage::default());
     }
-    let told = ctx.stage.usage().unwrap_or_default();
-    // Of a stream that broke off, Anthropic has told the prompt and the first token.
-    let partial = ctx.asked.operation == Operation::Messages && !ctx.stage.is_done();
+    let told = told.unwrap_or_default();
+    // Of a stream that is not over, only its beginning has been told.
+    let partial = has_answer(ctx.asked.operation) && !ctx.stage.is_done();
     if told.prompt > 0 && (told.completion > 0 || !has_answer(ctx.asked.operation)) && !partial {
         return Some(told);
     }

@@ -7,17 +7,20 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
+use super::affinity::Asking;
 use super::body::Part;
 use super::context::{Body, Context, Course, Hop};
 use super::cross::{self, Crossing};
 use crate::balance::Pick;
 use crate::config::ClientAuth;
+use crate::protocol::edit::Usage;
 use crate::provider::{ApiKey, Choice, Fault, Name, Probe, Spoken, nearly_spent};
 use crate::routing::{Failure, Leg, Next};
 use crate::snapshot::Upstream;
 use crate::telemetry::Metrics;
 
 /// One try at one replica.
+#[expect(clippy::struct_excessive_bools, reason = "each says one thing, and all combine")]
 pub struct Attempt {
     pub upstream: Arc<Upstream>,
     pub leg: Option<Leg>,
@@ -147,10 +150,11 @@ fn choose_at(
 ) -> Option<Attempt> {
     let provider = &hop.upstream.provider;
     let (auth, probe) = choose_auth(ctx, hop, refused_too)?;
+    let (pool, asking) = (&hop.upstream.pool, Asking::new(ctx, hop));
     let pick = if ctx.course.begun {
-        hop.upstream.pool.pick_other(&ctx.course.tried_replicas)?
+        pool.pick_again(&asking, &ctx.course.tried_replicas)?
     } else {
-        hop.upstream.pool.pick()?
+        pool.pick(&asking)?
     };
     let again = ctx.course.asked.iter().any(|asked| Arc::ptr_eq(asked, &hop.upstream));
     // A connection that never came about has cost the provider nothing.
@@ -228,14 +232,32 @@ pub fn is_logged_out(hop: &Hop) -> bool {
     hop.upstream.provider.keys.is_absent()
 }
 
+/// The current attempt's target cannot be asked this: the next one of the plan is tried. False when there
+/// is none.
+pub fn pass_over(ctx: &mut Context) -> bool {
+    ctx.course.position += 1;
+    ctx.course.begun = false;
+    ctx.course.tried_keys.clear();
+    ctx.course.tried_replicas.clear();
+    let next = choose(ctx, Some(Failure::Connect), false);
+    if next.is_some() {
+        ctx.course.attempts = ctx.course.attempts.saturating_sub(1);
+    }
+    ctx.course.next = next;
+    ctx.course.next.is_some()
+}
+
+/// Whether it may turn out that the provider does not know the call as it came.
+pub fn is_perhaps(ctx: &Context) -> bool {
+    let asked = ctx.asked;
+    let attempt = ctx.course.current.as_ref();
+    attempt.is_some_and(|it| cross::spoken(asked, it) == Spoken::Same { perhaps: true })
+}
+
 /// After a call was not known at a provider that might have had it: the same attempt goes out once more,
 /// in the provider's own dialect.
 pub fn repeat_across(ctx: &mut Context) -> bool {
-    let asked = ctx.asked;
-    let native = ctx.course.current.as_ref().is_some_and(|attempt| {
-        cross::spoken(asked, attempt) == Spoken::Same { perhaps: true }
-    });
-    if !native {
+    if !is_perhaps(ctx) {
         return false;
     }
     let Some(mut attempt) = ctx.course.current.take() else { return false };
@@ -330,11 +352,16 @@ pub fn record_answer(ctx: &Context) {
 /// Books that the current attempt was answered in full.
 pub fn record_success(ctx: &Context, metrics: &Metrics) {
     let Some(attempt) = &ctx.course.current else { return };
-    let name = attempt.upstream.provider.name.as_str();
-    metrics.attempts.with_label_values(&[name, "ok"]).inc();
+    metrics.count_served(ctx.counted());
     record_key(attempt);
     attempt.upstream.provider.budget.serves();
     attempt.upstream.pool.succeeded(&attempt.pick);
+}
+
+/// Tells the replica's pool what the answer took.
+pub fn record_usage(ctx: &Context, usage: &Usage) {
+    let Some(attempt) = &ctx.course.current else { return };
+    attempt.upstream.pool.used(&attempt.pick, usage.completion, usage.cached);
 }
 
 /// Whether the current attempt's credential, or its want of one, is ours to mend.

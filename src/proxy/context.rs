@@ -12,19 +12,20 @@ use super::account::Account;
 use super::attempt::Attempt;
 use super::body::Part;
 use super::heads;
+use super::history::Past;
 use super::hold::Hold;
 use super::refusal::Refusal;
 use super::standing;
 use super::stream::Stage;
 use crate::access::{Credential, Principal};
 use crate::balance::Replica;
-use crate::protocol::json::Members;
 use crate::config::Dialect;
 use crate::protocol::Operation;
+use crate::protocol::json::Members;
 use crate::provider::ApiKey;
 use crate::routing::{Endpoint, Failure, Leg};
 use crate::snapshot::{Snapshot, Upstream};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Counted, Metrics};
 
 static PROVIDER: HeaderName = HeaderName::from_static("x-forebay-provider");
 static MODEL: HeaderName = HeaderName::from_static("x-forebay-model");
@@ -59,6 +60,10 @@ pub struct Context {
     pub timing: Timing,
     /// A call that makes something: a `POST`.
     pub makes: bool,
+    /// The object it deletes.
+    pub deletes: Option<String>,
+    /// What it goes on from, and whether others may go on from its answer.
+    pub past: Option<Box<Past>>,
     /// What an answer tells of objects, until that is remembered.
     pub told: Option<Bytes>,
     /// What to tell the client when there is nothing else to tell.
@@ -115,6 +120,8 @@ pub enum Body {
 pub struct Course {
     pub hops: Vec<Hop>,
     pub position: usize,
+    /// What stands for the request's session at each hop; empty when none chooses by it.
+    pub sessions: Vec<Option<u64>>,
     pub tried_replicas: Vec<Arc<Replica>>,
     pub tried_keys: Vec<Arc<ApiKey>>,
     /// The key in whose account the object lies that the request is about.
@@ -181,6 +188,8 @@ impl Context {
             stage: Stage::Pass,
             timing: Timing::default(),
             makes: false,
+            deletes: None,
+            past: None,
             told: None,
             refusal: None,
             outcome: Outcome::default(),
@@ -208,6 +217,16 @@ impl Context {
     /// The provider that serves, or was tried last.
     pub fn provider_label(&self) -> &str {
         self.course.current.as_ref().map_or("", |attempt| attempt.upstream.provider.name.as_str())
+    }
+
+    /// Whose numbers it adds to.
+    pub fn counted(&self) -> Counted<'_> {
+        let leg = self.course.current.as_ref().and_then(|attempt| attempt.leg.as_ref());
+        Counted {
+            model: self.model_label(),
+            provider: self.provider_label(),
+            series: leg.and_then(|leg| self.snapshot.series(leg)),
+        }
     }
 
     pub fn first_token(&self) -> Option<Duration> {

@@ -8,21 +8,31 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use super::attempt::Attempt;
 use super::context::{Asked, Body, Context, Framing};
 use super::forward::edits_of;
+use super::history;
 use super::refusal::Refusal;
+use crate::access::Draft;
 use crate::config::{Dialect, Kind};
 use crate::protocol::canonical::{self, Failure, FailureKind, Rules, Target, Told};
-use crate::protocol::edit::Usage;
+use crate::protocol::edit::{Usage, unseal};
 use crate::protocol::translate::{Back, Call, Route, estimate_count, translate};
 use crate::protocol::{Operation, Task, anthropic, bedrock, json};
 use crate::provider::{Spoken, Wrapping, path_of};
+use crate::routing::Leg;
 
 /// What Anthropic's API is told when the caller says nothing: the version that all its models take.
 const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 /// What AWS sends streams in.
 pub const FRAMES: &str = "application/vnd.amazon.eventstream";
 /// What of a caller's head another dialect's server may see: nothing that is about the caller's own.
-const CROSSES: [&str; 7] =
-    ["baggage", "content-length", "content-type", "host", "traceparent", "tracestate", "user-agent"];
+const CROSSES: [&str; 7] = [
+    "baggage",
+    "content-length",
+    "content-type",
+    "host",
+    "traceparent",
+    "tracestate",
+    "user-agent",
+];
 
 /// An attempt that crosses.
 pub struct Crossing {
@@ -35,6 +45,8 @@ pub struct Crossing {
     /// What the provider calls its failure, where a header says it (AWS).
     error: Option<String>,
     status: u16,
+    /// The answer, to be kept for whoever goes on from it.
+    pub draft: Option<Draft>,
 }
 
 /// How an attempt goes to its provider.
@@ -56,7 +68,8 @@ impl Crossing {
 
     /// Puts the provider's words about its failure into a refusal.
     pub fn explain(&self, refusal: &mut Refusal, body: &[u8]) {
-        let failure = Failure::read(Some(self.status), self.error.as_deref(), body);
+        let status = (self.status >= 400).then_some(self.status);
+        let failure = Failure::read(status, self.error.as_deref(), body);
         refusal.code = match failure.kind {
             FailureKind::ContextOverflow => "context_length_exceeded",
             FailureKind::Filtered => "content_filter",
@@ -65,7 +78,11 @@ impl Crossing {
             FailureKind::TooLarge => "request_too_large",
             _ => refusal.code,
         };
-        refusal.message = failure.message;
+        // A page is not for whoever reads an error of an API.
+        if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() {
+            refusal.message = failure.message;
+        }
+        refusal.retry_after = refusal.retry_after.or(failure.retry_after);
     }
 }
 
@@ -84,7 +101,9 @@ pub fn note_error(ctx: &mut Context, status: u16, headers: &HeaderMap) {
 
 /// A provider that did not know the call as it came answers it in its own dialect.
 pub fn note_success(ctx: &Context) {
-    let Some(attempt) = ctx.course.current.as_ref().filter(|attempt| attempt.across) else { return };
+    let Some(attempt) = ctx.course.current.as_ref().filter(|attempt| attempt.across) else {
+        return;
+    };
     if let Some(dialect) = ctx.asked.operation.dialect() {
         attempt.upstream.provider.speech.found_lacking(dialect);
     }
@@ -101,11 +120,7 @@ pub fn spoken(asked: Asked, attempt: &Attempt) -> Spoken {
 }
 
 /// Finds an attempt's way, and puts the body into the provider's dialect where it has another one.
-pub fn find_way(
-    ctx: &Context,
-    attempt: &Attempt,
-    headers: &HeaderMap,
-) -> Result<Way, Refusal> {
+pub fn find_way(ctx: &Context, attempt: &Attempt, headers: &HeaderMap) -> Result<Way, Refusal> {
     let asked = ctx.asked;
     let own = Way { path: None, query: None, body: None, chunks: false, crossing: None };
     let (Some(leg), Some(client), Some(task)) =
@@ -115,29 +130,25 @@ pub fn find_way(
     };
     let provider = &attempt.upstream.provider;
     let model = leg.upstream_model();
-    let spoken = match (spoken(asked, attempt), &ctx.body) {
-        // What other providers sealed, and their callers sent back, means nothing to this one.
-        (Spoken::Same { .. }, Body::Json { bytes, .. }) if is_sealed(client, bytes) => {
-            Spoken::In(client)
-        }
-        (spoken, _) => spoken,
-    };
-    match spoken {
+    match spoken(asked, attempt) {
         Spoken::Same { .. } => {
             let wrapping = provider.speech.wrapping(client);
+            // Who invokes a model asks by a path of Amazon's, whoever serves it.
+            let invoked = client == Dialect::Anthropic && asked.framing == Framing::Frames;
             let by_path = matches!(client, Dialect::Gemini | Dialect::Bedrock);
-            if !by_path && wrapping == Wrapping::None {
-                return Ok(own);
-            }
+            let wrapped = wrapping != Wrapping::None;
             let several = asked.operation == Operation::EmbedContents;
-            let path = path_of(client, task, model, asked.stream, several, wrapping);
-            let mut way = Way { path: Some(path), ..own };
-            if let (Body::Json { bytes, members }, false) = (&ctx.body, wrapping == Wrapping::None) {
-                let edited = edits_of(attempt, leg, asked, bytes, members)?.apply(bytes);
-                way.body = Some(wrap(wrapping, edited, &betas(headers))?);
-                way.chunks = wrapping == Wrapping::Bedrock && asked.stream;
-            }
-            Ok(way)
+            let path = || path_of(client, task, model, asked.stream, several, wrapping);
+            let body = own_body(ctx, attempt, leg, client, wrapped)?;
+            let body = body.map(|body| wrap(wrapping, task, body, &betas(headers))).transpose()?;
+            let events = client == Dialect::Gemini && asked.framing == Framing::Events;
+            Ok(Way {
+                path: (by_path || invoked || wrapped).then(path),
+                query: (events && asked.stream).then_some("alt=sse"),
+                body,
+                chunks: wrapping == Wrapping::Bedrock && asked.stream,
+                crossing: None,
+            })
         }
         Spoken::In(dialect) => {
             let Body::Json { bytes, .. } = &ctx.body else { return Ok(own) };
@@ -153,7 +164,9 @@ pub fn find_way(
                 edits: &leg.model.request,
             };
             let call = Call { task, several: asked.operation == Operation::EmbedContents };
-            let translated = translate(bytes, call, &route, told(ctx, &leg.asked))?;
+            let draft = history::draft(ctx, bytes)?;
+            let told = Told { echo: history::echo(ctx, bytes), ..told(ctx, &leg.asked) };
+            let translated = translate(bytes, call, &route, told)?;
             let wrapping = provider.speech.wrapping(dialect);
             let path =
                 path_of(dialect, task, model, translated.stream, translated.several, wrapping);
@@ -166,27 +179,17 @@ pub fn find_way(
                 dropped,
                 error: None,
                 status: 0,
+                draft,
             };
             Ok(Way {
                 path: Some(path),
                 query,
-                body: Some(wrap(wrapping, translated.body.into(), &[])?),
+                body: Some(wrap(wrapping, task, translated.body.into(), &[])?),
                 chunks: wrapping == Wrapping::Bedrock && asked.stream,
                 crossing: Some(Box::new(crossing)),
             })
         }
     }
-}
-
-/// Whether a body has seals of ours in it: the signatures of other providers' models, as callers of this
-/// dialect keep them. (Google's signatures are base64, and this is its beginning.)
-fn is_sealed(client: Dialect, body: &[u8]) -> bool {
-    let mark: &[u8] = match client {
-        Dialect::Anthropic | Dialect::Bedrock => b"\"forebay",
-        Dialect::Gemini => b"\"Zm9yZWJheS",
-        Dialect::OpenaiChat | Dialect::OpenaiResponses => return false,
-    };
-    memchr::memmem::find(body, mark).is_some()
 }
 
 /// Betas of Anthropic's API that a request asks for.
@@ -196,26 +199,56 @@ fn betas(headers: &HeaderMap) -> Vec<&str> {
 }
 
 /// Puts a Messages body into a cloud's wrapping.
-fn wrap(wrapping: Wrapping, body: Bytes, betas: &[&str]) -> Result<Bytes, Refusal> {
-    if wrapping == Wrapping::None {
-        return Ok(body);
-    }
-    let members = json::scan(&body)?;
-    let splice = match wrapping {
-        Wrapping::Bedrock => anthropic::for_bedrock(&members, betas),
-        _ => anthropic::for_vertex(&members),
+fn wrap(wrapping: Wrapping, task: Task, body: Bytes, betas: &[&str]) -> Result<Bytes, Refusal> {
+    let splice = match (wrapping, task) {
+        // Vertex's count names the model in its body, as Anthropic's does.
+        (Wrapping::None, _) | (Wrapping::Vertex, Task::Count) => return Ok(body),
+        (Wrapping::Bedrock, _) => anthropic::for_bedrock(&json::scan(&body)?, betas),
+        (Wrapping::Vertex, _) => anthropic::for_vertex(&json::scan(&body)?),
     };
     Ok(splice.apply(&body))
+}
+
+/// The body for a provider of the caller's own dialect, where it is not the caller's as it came, or is
+/// `wanted` whole: without what other providers have sealed, which means nothing to this one.
+fn own_body(
+    ctx: &Context,
+    attempt: &Attempt,
+    leg: &Leg,
+    client: Dialect,
+    wanted: bool,
+) -> Result<Option<Bytes>, Refusal> {
+    let Body::Json { bytes, members } = &ctx.body else { return Ok(None) };
+    let cut = unseal(client, bytes, members);
+    let cut = cut.or_else(|| history::readable(ctx, bytes).map(Bytes::from));
+    let (asked, edited) = (ctx.asked, cut.as_ref().unwrap_or(bytes));
+    if cut.is_none() {
+        let edit = || edits_of(attempt, leg, asked, bytes, members);
+        return wanted.then(|| edit().map(|splice| splice.apply(bytes))).transpose();
+    }
+    let members = json::scan(edited)?;
+    Ok(Some(edits_of(attempt, leg, asked, edited, &members)?.apply(edited)))
+}
+
+/// A failure that came as an answer of a good status: chat servers' `error`, a response that failed.
+pub fn failure_in(answer: &[u8]) -> Option<Failure> {
+    #[derive(serde::Deserialize)]
+    struct Answer<'a> {
+        #[serde(borrow)]
+        error: Option<&'a serde_json::value::RawValue>,
+    }
+    let answer_of: Answer = serde_json::from_slice(answer).ok()?;
+    answer_of.error.filter(|error| error.get() != "null")?;
+    Some(Failure::read(None, None, answer))
 }
 
 /// What the answer tells beside what the provider says.
 fn told(ctx: &Context, model: &str) -> Told {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    // The caller's id may be anything; its letters and digits are not.
-    let id: String = ctx.request_id().chars().filter(char::is_ascii_alphanumeric).collect();
     Told {
         model: model.to_owned(),
-        id,
+        // Not the request's: a caller may give the same to many.
+        id: format!("{:032x}", rand::random::<u128>()),
         created: now.map_or(0, |now| now.as_secs()),
         array: ctx.asked.framing == Framing::Array,
         ..Told::default()
@@ -227,13 +260,18 @@ pub fn crosses(name: &str) -> bool {
     CROSSES.contains(&name)
 }
 
-/// Whether a provider's header means something to a caller of another dialect.
+/// Whether a provider's header means something to a caller of another dialect; or to pingora, which has
+/// said by now how the answer's end is told.
 pub fn comes_back(name: &str) -> bool {
-    matches!(name, "cache-control" | "content-type" | "date" | "retry-after")
+    matches!(name, "cache-control" | "content-type" | "date" | "retry-after" | "transfer-encoding")
 }
 
 /// What the provider's dialect wants in a head beside credentials.
-pub fn write_head(dialect: Dialect, stream: bool, request: &mut RequestHeader) -> pingora::Result<()> {
+pub fn write_head(
+    dialect: Dialect,
+    stream: bool,
+    request: &mut RequestHeader,
+) -> pingora::Result<()> {
     request.insert_header(header::CONTENT_TYPE, "application/json")?;
     let accept = match (dialect, stream) {
         (Dialect::Bedrock, true) => FRAMES,
@@ -282,6 +320,7 @@ pub fn write_error_type(
 pub fn status_for(caller: Dialect, status: u16) -> u16 {
     match (caller, status) {
         (Dialect::Anthropic, 503) => 529,
+        (Dialect::Anthropic, 424) => 502,
         (Dialect::Anthropic, status) => status,
         // Only Anthropic has it.
         (_, 529) => 503,

@@ -4,9 +4,11 @@ use http::StatusCode;
 use pingora::proxy::Session;
 
 use super::account;
+use super::attempt::record_usage;
 use super::contain::PANICKED;
 use super::context::Context;
 use super::hold;
+use crate::protocol::edit::Usage;
 use crate::telemetry::{Entry, Metrics, Tokens};
 
 /// nginx's status for a client that left before there was an answer.
@@ -41,51 +43,49 @@ impl Drop for Context {
 
 fn settle(ctx: &mut Context) {
     let Some(under_way) = ctx.unsettled.take() else { return };
-    account::settle(ctx);
+    // Read once: a whole answer is searched for it.
+    let usage = ctx.stage.usage();
+    account::settle(ctx, usage);
     let metrics = &under_way.0;
     count(ctx, metrics, ctx.endpoint.map_or("other", |endpoint| endpoint.label()));
     if ctx.endpoint.is_some() {
-        count_stream(ctx, metrics);
+        count_stream(ctx, metrics, usage);
     }
-    log_access(ctx);
+    log_access(ctx, usage);
 }
 
-fn count(ctx: &Context, metrics: &Metrics, endpoint: &str) {
-    let (model, provider) = (ctx.model_label(), ctx.provider_label());
+fn count(ctx: &Context, metrics: &Metrics, endpoint: &'static str) {
     let status = StatusCode::from_u16(ctx.outcome.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    metrics.requests.with_label_values(&[endpoint, model, provider, status.as_str()]).inc();
-    let took = ctx.started.elapsed().as_secs_f64();
-    metrics.duration.with_label_values(&[endpoint, model, provider]).observe(took);
+    metrics.count_request(ctx.counted(), endpoint, status, ctx.started.elapsed().as_secs_f64());
 }
 
-fn count_stream(ctx: &Context, metrics: &Metrics) {
-    let labels = [ctx.model_label(), ctx.provider_label()];
-    if let Some(usage) = ctx.stage.usage() {
+fn count_stream(ctx: &Context, metrics: &Metrics, usage: Option<Usage>) {
+    let counted = ctx.counted();
+    if let Some(usage) = usage {
+        record_usage(ctx, &usage);
         let tokens = Tokens {
             prompt: usage.prompt,
             completion: usage.completion,
             cached: usage.cached,
             reasoning: usage.reasoning,
         };
-        let [model, provider] = labels;
-        metrics.count_tokens(model, provider, tokens);
+        metrics.count_tokens(counted, tokens);
     }
     let Some(first) = ctx.timing.first_event else { return };
     let waited = first.duration_since(ctx.started).as_secs_f64();
-    metrics.first_token.with_label_values(&labels).observe(waited);
+    metrics.observe_first_token(counted, waited);
     let gaps = u32::try_from(ctx.stage.events().saturating_sub(1)).unwrap_or(u32::MAX);
     if let (Some(last), 1..) = (ctx.timing.last_event, gaps) {
         let mean = last.duration_since(first).as_secs_f64() / f64::from(gaps);
-        metrics.inter_token.with_label_values(&labels).observe(mean);
+        metrics.observe_inter_token(counted, mean);
     }
 }
 
-fn log_access(ctx: &Context) {
+fn log_access(ctx: &Context, usage: Option<Usage>) {
     if !Entry::is_wanted() {
         return;
     }
     let strict = ctx.snapshot.config.privacy.strict;
-    let usage = ctx.stage.usage();
     let text = |label: &str| (!label.is_empty()).then(|| label.to_owned());
     let (model, provider) = (text(ctx.model_label()), text(ctx.provider_label()));
     Entry {

@@ -5,19 +5,20 @@ use http::{HeaderName, HeaderValue, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, OrErr, Result};
 
-use super::attempt::{Attempt, Auth};
+use super::attempt::{Attempt, Auth, pass_over};
 use super::body::{Part, with_span};
 use super::clock::Patience;
 use super::context::{Asked, Body, Context};
 use super::cross;
 use super::heads;
 use super::refusal::Refusal;
+use super::respond::again;
 use super::sign::sign;
 use crate::access;
 use crate::config::Dialect;
-use crate::protocol::json::{Members, Splice};
 use crate::protocol::Operation;
 use crate::protocol::edit::{Edits, edit_request};
+use crate::protocol::json::{Members, Splice};
 use crate::routing::{Endpoint, Leg};
 
 /// Bodies up to this size go out in one write; larger ones in slices of what the client sent, so
@@ -34,6 +35,8 @@ pub fn write_request(ctx: &mut Context, request: &mut RequestHeader) -> Result<(
     fault!("proxy::write_request", |_| Error::e_explain(ErrorType::InternalError, "fault"));
     let way = match cross::find_way(ctx, attempt, &request.headers) {
         Ok(way) => way,
+        // What one target's dialect cannot take, another's may.
+        Err(refusal) if pass_over(ctx) => return again(refusal.code),
         Err(refusal) => return refuse(ctx, refusal),
     };
     let Some(attempt) = &mut ctx.course.current else { return Ok(()) };
@@ -118,8 +121,10 @@ const NOT_FORWARDED: [&str; 29] = [
     "x-url-scheme",
 ];
 
-/// … and families of them: who somebody was before a proxy, what they asked it for, and our own.
-const FAMILIES_NOT_FORWARDED: [&str; 4] = ["x-envoy-", "x-forebay-", "x-forwarded-", "x-original-"];
+/// … and families of them: who somebody was before a proxy, what they asked it for, a signature of
+/// theirs, and our own.
+const FAMILIES_NOT_FORWARDED: [&str; 5] =
+    ["x-amz-", "x-envoy-", "x-forebay-", "x-forwarded-", "x-original-"];
 
 /// Whether a header of the client's goes on to the provider. Not what is between the client and us,
 /// what would tell the provider more than it needs, what some servers take for another method, path
@@ -132,7 +137,7 @@ fn is_forwarded(name: &str, our_key: bool) -> bool {
     if name.starts_with("x-") && FAMILIES_NOT_FORWARDED.iter().any(|it| name.starts_with(it)) {
         return false;
     }
-    let account = matches!(name, "openai-organization" | "openai-project");
+    let account = matches!(name, "openai-organization" | "openai-project" | "x-goog-user-project");
     !(NOT_FORWARDED.contains(&name) || account && our_key)
 }
 
@@ -147,12 +152,12 @@ fn write_head(
     let endpoint = attempt.pick.replica().endpoint;
     let model = attempt.leg.as_ref().map_or("", |leg| leg.upstream_model());
     let crossing = attempt.crossing.as_deref();
-    let query = match crossing {
-        Some(_) => query.map(str::to_owned),
-        None => {
-            let query = request.uri.query().and_then(access::without_keys);
-            query.map(|query| with_model(&query, model))
-        }
+    // What Google's and Amazon's paths may have behind them is said here, not by the caller.
+    let query = if path.is_some() {
+        query.map(str::to_owned)
+    } else {
+        let query = request.uri.query().and_then(access::without_keys);
+        query.map(|query| with_model(&query, model))
     };
     let path = path.unwrap_or(request.uri.path());
     let target = provider.target(endpoint, path, query.as_deref(), model);

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::custom::server::Session as CustomSession;
 use pingora::protocols::http::{HttpTask, ServerSession};
@@ -42,6 +43,8 @@ struct Shared {
     /// The client's own session, once the one in its place is gone.
     released: Option<Box<ServerSession>>,
     progress: Progress,
+    /// What the waiting head shall say of when to come back, in seconds.
+    retry_after: Option<u64>,
 }
 
 /// How far a request has come.
@@ -66,6 +69,15 @@ impl Hold {
 
     pub fn progress(&self) -> Progress {
         self.lock().progress
+    }
+
+    /// The head that still waits shall say when to come back, in seconds.
+    pub fn come_back_in(&self, seconds: u64) {
+        self.lock().retry_after = Some(seconds);
+    }
+
+    fn take_retry_after(&self) -> Option<u64> {
+        self.lock().retry_after.take()
     }
 
     /// Whether an attempt is prepared and has not begun.
@@ -268,6 +280,16 @@ impl HeldSession {
         if self.progress.heartbeating {
             tasks.iter_mut().for_each(without_head);
         }
+        if let Some(seconds) = self.hold.take_retry_after() {
+            for task in &mut tasks {
+                if let HttpTask::Header(head, _) = task {
+                    head.insert_header(RETRY_AFTER, seconds)?;
+                }
+            }
+        }
+        if !self.stream {
+            tell_length(&mut tasks)?;
+        }
         self.begin_answer();
         self.note(|progress| progress.committed = true);
         self.clock.commit();
@@ -291,6 +313,26 @@ fn without_head(task: &mut HttpTask) {
     if let HttpTask::Header(_, end) = task {
         *task = HttpTask::Body(None, *end);
     }
+}
+
+/// Tells the length of an answer that is all there. Without one pingora would write its head, its body
+/// and its end each by itself.
+fn tell_length(tasks: &mut [HttpTask]) -> Result<()> {
+    let [HttpTask::Header(head, false), body @ ..] = tasks else { return Ok(()) };
+    let ends = matches!(body.last(), Some(HttpTask::Body(_, true) | HttpTask::Done));
+    if !ends || !head.headers.contains_key(TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    let mut length = 0;
+    for task in body {
+        match task {
+            HttpTask::Body(bytes, _) => length += bytes.as_ref().map_or(0, Bytes::len),
+            HttpTask::Done => {}
+            _ => return Ok(()),
+        }
+    }
+    head.remove_header(&TRANSFER_ENCODING);
+    head.insert_header(CONTENT_LENGTH, length)
 }
 
 /// Whether these tasks hold anything the client would take for an answer.

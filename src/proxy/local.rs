@@ -13,11 +13,11 @@ use pingora::proxy::Session;
 use serde_json::{Value, json};
 
 use super::context::{Context, mark};
-use super::refusal::Refusal;
 use super::models::{self, models};
+use super::refusal::Refusal;
 use super::{Gateway, cors, me, operators, temporary};
 use crate::access::percent_decoded;
-use crate::balance::Health;
+use crate::balance::{Health, Reported};
 use crate::provider::KeyStatus;
 use crate::routing::Local;
 use crate::snapshot::{LastReload, Reload, Snapshot, Upstream};
@@ -127,6 +127,8 @@ fn detailed(snapshot: &Snapshot, last: &LastReload) -> Value {
             "name": upstream.provider.name,
             "status": if healthy { "healthy" } else { "unhealthy" },
             "replicas": replicas,
+            "choices": choices(upstream),
+            "expected_hit_share": upstream.pool.choices().expected_share(),
             "keys": upstream.provider.keys.states().iter().map(key).collect::<Vec<_>>(),
         })
     };
@@ -183,7 +185,28 @@ fn replica(status: &crate::balance::ReplicaStatus) -> Value {
             Health::Ejected => "ejected",
         },
         "in_flight": replica.in_flight(),
+        "in_flight_tokens": replica.load.prompt_tokens(),
+        "reported": replica.load.reported().map(|reported| reported_load(&reported)),
         "latency_ms": replica.latency().as_secs_f64() * 1000.0,
         "last_error": replica.last_error(),
     })
+}
+
+/// What a replica's server said of itself, and how long ago.
+fn reported_load(reported: &Reported) -> Value {
+    let report = &reported.report;
+    let looked_up = report.looked_up > 0.0;
+    json!({
+        "running": report.running,
+        "waiting": report.waiting,
+        "kv_use": report.kv_use,
+        "hit_share": looked_up.then(|| report.found / report.looked_up),
+        "age_ms": reported.at.elapsed().as_secs_f64() * 1000.0,
+    })
+}
+
+/// Why replicas were chosen, as often as that was so.
+fn choices(upstream: &Upstream) -> Value {
+    let all = upstream.pool.choices().all().filter(|(_, count)| *count > 0);
+    all.map(|(reason, count)| (reason.label().to_owned(), json!(count))).collect()
 }

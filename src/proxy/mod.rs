@@ -3,6 +3,8 @@
 mod account;
 mod address;
 mod admit;
+mod affinity;
+mod arrive;
 mod attempt;
 mod authenticate;
 mod body;
@@ -17,6 +19,7 @@ mod edge;
 mod finish;
 mod forward;
 mod heads;
+mod history;
 mod hold;
 mod local;
 mod me;
@@ -26,6 +29,7 @@ mod operators;
 mod refusal;
 mod rescue;
 mod respond;
+mod retell;
 mod sign;
 mod spool;
 mod stand_in;
@@ -57,7 +61,7 @@ pub use self::edge::{CONNECTION, Connection};
 pub use self::operators::Operators;
 use self::refusal::Refusal;
 pub use self::rescue::answer_unread;
-use crate::access::{Owners, Registry};
+use crate::access::{History, Owners, Registry};
 use crate::ledger::UsageBook;
 use crate::routing::Endpoint;
 use crate::snapshot::{LastReload, Snapshot};
@@ -75,6 +79,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// Who made which object at a provider.
     pub owners: Arc<Owners>,
+    /// Responses that callers may go on from, where their providers keep none.
+    pub history: Arc<History>,
     /// The keys and users of the store.
     pub registry: Arc<Registry>,
     /// What was used, until it is in the store.
@@ -164,7 +170,11 @@ impl ProxyHttp for Gateway {
             // The drain may have begun since the request did. A held session sees to it itself.
             session.set_keepalive(None);
         }
-        contain(|| respond::write_head(ctx, head))
+        contain(|| {
+            respond::write_head(ctx, head)?;
+            objects::forget(&self.owners, ctx);
+            Ok(())
+        })
     }
 
     fn response_body_filter(
@@ -272,6 +282,7 @@ impl Gateway {
     async fn receive(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let refusal = match admit::admit(session, ctx, self).await {
             Ok(Admitted::Forward) => {
+                affinity::note_sessions(ctx, &session.req_header().headers);
                 if attempt::advance(ctx, &self.metrics, None) {
                     return Ok(false);
                 }

@@ -200,6 +200,33 @@ impl Refusal {
         Self::new(404, "not_found", format!("There is no object `{shown}`."))
     }
 
+    /// What the caller goes on from is not here, or not any more.
+    pub fn no_previous_response(id: &str) -> Self {
+        let shown: String = id.chars().take(200).collect();
+        let message = format!("Previous response with id '{shown}' not found.");
+        Self::new(404, "previous_response_not_found", message).about("previous_response_id")
+    }
+
+    /// Its answer was whole when it was first told: there is nothing to stop or to follow.
+    pub fn not_in_background(id: &str) -> Self {
+        let shown: String = id.chars().take(200).collect();
+        let message = format!("The response `{shown}` was not made in the background.");
+        Self::new(400, "invalid_request", message)
+    }
+
+    pub fn too_many_objects(most: usize) -> Self {
+        let message =
+            format!("The request names more than {most} objects that are not known here.");
+        Self::new(400, "invalid_request", message)
+    }
+
+    /// The object may be one that cannot be looked up now.
+    pub fn objects_away() -> Self {
+        let message = "The object cannot be looked up now. Send the request again.";
+        let retry_after = Some(Duration::from_secs(1));
+        Self { retry_after, ..Self::new(503, "overloaded", message) }
+    }
+
     pub fn no_model() -> Self {
         Self::new(400, "invalid_request", "The request names no model.").about("model")
     }
@@ -414,6 +441,11 @@ pub fn write_body(caller: Dialect, refusal: &Refusal, request_id: &str) -> Bytes
 /// A refusal as the event that ends a stream, in the caller's dialect.
 pub fn write_event(caller: Dialect, refusal: &Refusal, request_id: &str) -> Bytes {
     write_stream_refusal(caller, &to_write(refusal, request_id))
+}
+
+/// A refusal as the last element of an array that has others.
+pub fn write_element(caller: Dialect, refusal: &Refusal, request_id: &str) -> Bytes {
+    [b",\r\n", &*write_body(caller, refusal, request_id), b"]\r\n"].concat().into()
 }
 
 fn to_write<'a>(refusal: &'a Refusal, request_id: &'a str) -> canonical::Refusal<'a> {

@@ -9,15 +9,15 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::attempt::record_failure;
 use super::body::{BAD_FORM, MODEL_NOT_ALLOWED, UPLOAD_TOO_LARGE};
 use super::contain::PANICKED;
-use super::context::Context;
+use super::context::{Context, Framing};
 use super::cross;
 use super::cut::SHUTTING_DOWN;
-use super::stream::BrokenOff;
 use super::hold::{self, SILENT_UPSTREAM};
 use super::local;
 use super::new_request_id;
-use super::refusal::{Refusal, write_body, write_event};
+use super::refusal::{Refusal, write_body, write_element, write_event};
 use super::respond::{break_off, is_streaming, judge_broken_off, may_retry, seconds, try_next};
+use super::stream::BrokenOff;
 use crate::config::Dialect;
 use crate::routing::Failure;
 use crate::telemetry::Metrics;
@@ -158,7 +158,9 @@ async fn tell_in_band(session: &mut Session, ctx: &mut Context, refusal: &Refusa
     let BrokenOff { bytes, told } = break_off(ctx, refusal);
     let mut bytes = bytes.map(Vec::from).unwrap_or_default();
     if !told {
-        bytes.extend_from_slice(&write_event(ctx.caller, refusal, ctx.request_id()));
+        let array = ctx.asked.framing == Framing::Array;
+        let last = if array { write_element } else { write_event };
+        bytes.extend_from_slice(&last(ctx.caller, refusal, ctx.request_id()));
     }
     session.write_response_body(Some(bytes.into()), true).await
 }

@@ -8,19 +8,23 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, OrErr, Result};
 
 use super::attempt::{
-    advance, blame_key, is_our_key, note_allowance, record_answer, record_failure, record_success,
-    repeat_across, repeat_by_their_clock,
+    advance, blame_key, is_our_key, is_perhaps, note_allowance, record_answer, record_failure,
+    record_success, repeat_across, repeat_by_their_clock,
 };
 use super::context::{Body, Context, Framing, mark};
 use super::cross;
+use super::history;
 use super::hold::{EVENT_STREAM, is_of_type};
 use super::objects::makes_objects;
 use super::refusal::{Refusal, write_body, write_event};
-use super::stream::{BrokenOff, FAILURE, Meter, Passed, Stage, WHOLE, edit_whole, error_message, keep};
+use super::retell::{self, begin_translation, first_error, is_invoked, reject};
+use super::stream::{
+    BrokenOff, FAILURE, Meter, Passed, Stage, WHOLE, edit_translated, edit_whole, error_message,
+    keep,
+};
 use crate::config::ResponseEdits;
 use crate::protocol::Operation;
-use crate::protocol::canonical::Unreadable;
-use crate::protocol::translate::Back;
+use crate::protocol::canonical::scrub;
 use crate::provider::{Fault, pause};
 use crate::routing::{Endpoint, Failure, Next, judge};
 use crate::telemetry::Metrics;
@@ -81,10 +85,17 @@ pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeade
         return fail_over(ctx, metrics, failure, Refusal::upstream_status(502, None, None));
     }
     if status == 403 && may_retry(ctx) && repeat_by_their_clock(ctx, &head.headers) {
-        return again(Failure::Key);
+        return again(Failure::Key.label());
     }
-    if matches!(status, 404 | 405 | 501) && may_retry(ctx) && repeat_across(ctx) {
-        return again(failure);
+    if retell::may_be_unknown(status) && is_perhaps(ctx) && may_retry(ctx) {
+        if has_words(ctx, head) {
+            // Is the call unknown there, or the model?
+            ctx.stage = Stage::Unjudged { kept: BytesMut::new(), status, pause };
+            return Ok(());
+        }
+        if repeat_across(ctx) {
+            return again(failure.label());
+        }
     }
     cross::note_error(ctx, status, &head.headers);
     if is_our_key(ctx) && Fault::may_be(status) {
@@ -103,7 +114,7 @@ pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeade
     }
     record_failure(ctx, metrics, failure);
     if may_retry(ctx) && try_next(ctx, metrics, failure) {
-        return again(failure);
+        return again(failure.label());
     }
     keep_failure(ctx, head, status, pause)
 }
@@ -145,7 +156,7 @@ fn await_words(
 
 /// Books what is our key's fault, and tries another; else an error, but for a limit, which is the
 /// client's to know.
-fn blame(
+pub(super) fn blame(
     ctx: &mut Context,
     metrics: &Metrics,
     fault: Fault,
@@ -156,7 +167,7 @@ fn blame(
     record_failure(ctx, metrics, failure);
     blame_key(ctx, metrics, fault, pause);
     if may_retry(ctx) && try_next(ctx, metrics, failure) {
-        return again(failure);
+        return again(failure.label());
     }
     if limited {
         return Ok(());
@@ -211,34 +222,6 @@ fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader)
     Ok(())
 }
 
-/// An answer that is put into the caller's dialect.
-fn begin_translation(
-    ctx: &mut Context,
-    metrics: &Metrics,
-    head: &mut ResponseHeader,
-    back: Back,
-    streamed: bool,
-) -> Result<()> {
-    let asked = ctx.asked;
-    let leg = ctx.course.current.as_ref().and_then(|attempt| attempt.leg.as_ref());
-    let chat = asked.operation == Operation::ChatCompletions;
-    let edits = leg.filter(|_| chat).map(|leg| leg.model.response.clone()).unwrap_or_default();
-    let chunks = ctx.course.current.as_ref().is_some_and(|attempt| attempt.chunks);
-    let stage = Stage::across(back, streamed && asked.stream, asked.stream, &edits);
-    ctx.stage = stage.framed(chunks, is_invoked(ctx));
-    if !matches!(ctx.stage, Stage::Stream(_)) {
-        record_success(ctx, metrics);
-    }
-    head.set_status(StatusCode::OK)?;
-    head.remove_header(&header::CONTENT_LENGTH);
-    cross::write_type(asked, asked.stream, head)
-}
-
-/// Whether the caller reads Claude's events in Bedrock's frames.
-fn is_invoked(ctx: &Context) -> bool {
-    ctx.asked.operation == Operation::Messages && ctx.asked.framing == Framing::Frames
-}
-
 /// Once an answer is out, the client may ask for what it tells of, which must be remembered by then.
 /// With a length the last piece is known as such, and the others may pass; chunks are kept until
 /// the answer is whole.
@@ -264,7 +247,6 @@ fn keep_failure(
     if ours {
         let status = if crosses { cross::status_for(ctx.caller, status) } else { status };
         head.set_status(status).or_err(ErrorType::InternalError, "an invalid status")?;
-        cross::write_error_type(ctx.caller, status, "", head)?;
         ctx.stage = Stage::Failure { kept: bytes::BytesMut::new() };
         ctx.refusal = Some(Refusal::upstream_status(status, None, pause));
         head.remove_header(&header::CONTENT_LENGTH);
@@ -274,21 +256,22 @@ fn keep_failure(
 }
 
 /// Another attempt when there is one, else `refusal`.
-fn fail_over(
+pub(super) fn fail_over(
     ctx: &mut Context,
     metrics: &Metrics,
     failure: Failure,
     refusal: Refusal,
 ) -> Result<()> {
     if may_retry(ctx) && try_next(ctx, metrics, failure) {
-        return again(failure);
+        return again(failure.label());
     }
     ctx.refusal = Some(refusal);
     Error::e_explain(ErrorType::HTTPStatus(502), "the upstream failed")
 }
 
-fn again(failure: Failure) -> Result<()> {
-    let mut error = Error::explain(ANOTHER_ATTEMPT, failure.label());
+/// Ends an attempt whose next one is chosen; `why` it ends.
+pub fn again(why: &'static str) -> Result<()> {
+    let mut error = Error::explain(ANOTHER_ATTEMPT, why);
     error.as_up();
     error.set_retry(true);
     Err(error)
@@ -337,6 +320,9 @@ pub fn write_head(ctx: &mut Context, head: &mut ResponseHeader) -> Result<()> {
     if head.status.as_u16() != 101 {
         head.remove_header(&header::UPGRADE);
     }
+    if head.status.as_u16() >= 400 && !head.headers.contains_key("x-amzn-errortype") {
+        cross::write_error_type(ctx.caller, head.status.as_u16(), "", head)?;
+    }
     let pause = match &ctx.stage {
         Stage::Failure { .. } => ctx.refusal.as_ref().and_then(|refusal| refusal.retry_after),
         Stage::Unjudged { status: 429, pause, .. } => *pause,
@@ -382,7 +368,7 @@ pub fn write_chunk(
             }
             Ok(())
         }
-        Stage::Translate { kept, back, as_stream, usage } => {
+        Stage::Translate { kept, back, as_stream, edits, usage } => {
             if !body.take().is_none_or(|chunk| keep(kept, &chunk, WHOLE)) {
                 return Error::e_explain(ErrorType::InternalError, "an answer too long to read");
             }
@@ -390,10 +376,11 @@ pub fn write_chunk(
                 let whole = std::mem::take(kept);
                 match back.whole(&whole, *as_stream) {
                     Ok((written, read)) => {
+                        history::keep(&mut ctx.course, &written, *as_stream);
                         *usage = read.map(cross::usage);
-                        *body = Some(written.into());
+                        *body = Some(edit_translated(written, *as_stream, edits));
                     }
-                    Err(unreadable) => return reject(ctx, metrics, &unreadable),
+                    Err(unreadable) => return reject(ctx, metrics, &unreadable, &whole),
                 }
             }
             Ok(())
@@ -415,7 +402,13 @@ pub fn write_chunk(
             if end && let Some(mut refusal) = ctx.refusal.take() {
                 let crossing = ctx.course.current.as_ref().and_then(|it| it.crossing.as_deref());
                 if let Some(crossing) = crossing {
+                    let known = refusal.retry_after;
                     crossing.explain(&mut refusal, kept);
+                    // Google says in the body when to come back; the head is still waiting.
+                    if let (None, Some(pause), Some(hold)) = (known, refusal.retry_after, &ctx.hold)
+                    {
+                        hold.come_back_in(seconds(pause));
+                    }
                 } else if let Some(said) = error_message(kept) {
                     refusal.message = said;
                 }
@@ -446,6 +439,10 @@ fn write_unjudged(
         return Ok(());
     }
     let mut kept = std::mem::take(kept);
+    let unknown = retell::may_be_unknown(status) && !retell::is_about_a_model(&kept);
+    if unknown && may_retry(ctx) && repeat_across(ctx) {
+        return again(Failure::Status(status).label());
+    }
     if let Some(fault) = Fault::of(status, &kept) {
         blame(ctx, metrics, fault, pause)?;
         ctx.refusal = Some(Refusal::upstream_status(status, None, pause));
@@ -455,7 +452,7 @@ fn write_unjudged(
         record_client_error(ctx, metrics, Failure::Status(status));
         if !is_heartbeating(ctx) && !cross::is_crossing(ctx) {
             kept.extend_from_slice(&chunk.filter(|_| !fits).unwrap_or_default());
-            *body = Some(kept.freeze());
+            *body = Some(Bytes::from(scrub(&kept).into_owned()));
             ctx.stage = Stage::Pass;
             return Ok(());
         }
@@ -488,6 +485,9 @@ fn write_events(
     let Stage::Stream(stream) = &mut ctx.stage else { return Ok(()) };
     match stream.push(body.take(), end) {
         Passed::Bytes(bytes) => {
+            if let Some(bytes) = bytes.as_ref().filter(|_| ctx.stage.is_done()) {
+                history::keep(&mut ctx.course, bytes, true);
+            }
             *body = bytes;
             note_events(ctx);
             if end {
@@ -501,23 +501,7 @@ fn write_events(
             }
             Ok(())
         }
-        Passed::FirstError { status, body: said } => {
-            let ours = status.filter(|_| is_our_key(ctx));
-            let fault = ours.and_then(|status| Fault::of(status, &said));
-            let refusal =
-                Refusal::upstream_status(status.unwrap_or(502), error_message(&said), None);
-            if let Some(fault) = fault {
-                blame(ctx, metrics, fault, None)?;
-                ctx.refusal = Some(refusal);
-                return Error::e_explain(ErrorType::HTTPStatus(502), "the upstream failed");
-            }
-            let failure = Failure::Status(status.unwrap_or(502));
-            // Without a status it may be about the request: tried elsewhere, and nobody is blamed.
-            if status.is_some() {
-                record_failure(ctx, metrics, failure);
-            }
-            fail_over(ctx, metrics, failure, refusal)
-        }
+        Passed::FirstError { status, body: said } => first_error(ctx, metrics, status, &said),
     }
 }
 
@@ -540,13 +524,6 @@ pub fn break_off(ctx: &mut Context, refusal: &Refusal) -> BrokenOff {
         Stage::Stream(stream) => stream.break_off(|| refusal.as_failure()),
         _ => BrokenOff::default(),
     }
-}
-
-/// A whole answer that is not what its dialect promises: nothing of it has gone out.
-fn reject(ctx: &mut Context, metrics: &Metrics, unreadable: &Unreadable) -> Result<()> {
-    log::warn!("{}: {unreadable}", ctx.provider_label());
-    record_failure(ctx, metrics, Failure::Broken);
-    fail_over(ctx, metrics, Failure::Broken, Refusal::unreadable())
 }
 
 /// Whether a failure can be told in the stream: the client reads events.

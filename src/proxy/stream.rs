@@ -7,12 +7,12 @@ use bytes::{Bytes, BytesMut};
 use super::cross;
 use crate::config::{Dialect, ResponseEdits, Thinking};
 use crate::protocol::bedrock::invoke::{ChunkReader, ChunkWriter};
-use crate::protocol::canonical::{Failure, FailureKind};
-use crate::protocol::translate::{Back, StreamTranslator, read_usage_of};
-use crate::protocol::{Operation, Task, write_refusal};
+use crate::protocol::canonical::{Failure, FailureKind, scrubbed};
 use crate::protocol::edit::{
     Delivered, StreamEditor, StreamOptions, Usage, edit_response, last_usage, read_usage,
 };
+use crate::protocol::translate::{Back, StreamTranslator, last_usage_of};
+use crate::protocol::{Operation, write_refusal};
 
 /// Answers up to this size are kept whole for their edits.
 pub const WHOLE: usize = 32 << 20;
@@ -24,6 +24,8 @@ const TAIL: usize = 16 << 10;
 const METERED_WHOLE: usize = 64 << 10;
 /// Where usage is looked for first: this much of an answer's end.
 const USAGE_END: usize = 1 << 10;
+/// How many bytes more one event may be in another dialect, as a rule.
+const AROUND: usize = 256;
 /// How much of a stream is held before its first event is known to be good.
 const UNJUDGED: usize = 64 << 10;
 
@@ -34,7 +36,14 @@ pub enum Stage {
     /// An event stream.
     Stream(Box<Stream>),
     /// Kept until it is whole, then put into the caller's dialect; as a stream, if it wants one.
-    Translate { kept: BytesMut, back: Back, as_stream: bool, usage: Option<Usage> },
+    /// What comes of a chat is edited, too.
+    Translate {
+        kept: BytesMut,
+        back: Back,
+        as_stream: bool,
+        edits: ResponseEdits,
+        usage: Option<Usage>,
+    },
     /// Kept until it is whole, then edited.
     Edit { kept: BytesMut, edits: ResponseEdits, usage: Option<Usage> },
     /// They pass, and usage is read.
@@ -94,8 +103,8 @@ impl Stage {
         edits: &ResponseEdits,
         withhold: bool,
     ) -> Self {
-        let followed = operation.dialect().filter(|_| operation.task() == Some(Task::Generate));
-        let followed = followed.filter(|it| matches!(it, Dialect::Gemini | Dialect::Bedrock));
+        let theirs = |it: &Dialect| matches!(it, Dialect::Gemini | Dialect::Bedrock);
+        let followed = operation.dialect().filter(theirs);
         if let Some(dialect) = followed.filter(|_| event_stream) {
             return Self::stream(Lane::Followed(Box::new(StreamTranslator::follower(dialect))));
         }
@@ -117,7 +126,8 @@ impl Stage {
     /// The stage of an answer that is put into another dialect. `edits` are those of a chat.
     pub fn across(back: Back, streamed: bool, as_stream: bool, edits: &ResponseEdits) -> Self {
         if !streamed {
-            return Self::Translate { kept: BytesMut::new(), back, as_stream, usage: None };
+            let (kept, edits) = (BytesMut::new(), edits.clone());
+            return Self::Translate { kept, back, as_stream, edits, usage: None };
         }
         let Some(translator) = back.into_stream() else { return Self::Pass };
         let edited = *edits != ResponseEdits::default();
@@ -195,7 +205,9 @@ impl Lane {
         match self {
             Self::Same(editor) => edit(editor, chunk, end, out),
             Self::Across { translator, editor } => {
-                let mut translated = Vec::new();
+                // Most chunks hold one event, whose words around the text are what a chunk is mostly made of.
+                let room = chunk.as_ref().map_or(0, |chunk| chunk.len() + AROUND);
+                let mut translated = Vec::with_capacity(room);
                 if let Some(chunk) = chunk {
                     translator.push(chunk, &mut translated);
                 }
@@ -289,6 +301,14 @@ impl Stream {
             }
             (_, chunk) => chunk,
         };
+        let chunk = match (&mut self.unframe, end) {
+            (Some(unframe), true) => {
+                let mut events = chunk.map(Vec::from).unwrap_or_default();
+                unframe.finish(&mut events);
+                Some(Bytes::from(events))
+            }
+            _ => chunk,
+        };
         self.lane.push(chunk.filter(|chunk| !chunk.is_empty()), end, &mut self.out);
         self.put_into_frames();
         if self.judged {
@@ -318,7 +338,7 @@ impl Stream {
 
     /// Whether the provider's stream broke off, and the client has been told in its own dialect.
     pub fn has_failed(&self) -> bool {
-        matches!(&self.lane, Lane::Across { translator, .. } if translator.failed())
+        self.lane.followed().is_some_and(StreamTranslator::failed)
     }
 
     /// Ends a stream that cannot go on: what is held back, and word of `failure` where that is part of
@@ -384,7 +404,9 @@ impl Meter {
 
     fn usage(&self) -> Option<Usage> {
         if let Some(dialect) = self.dialect {
-            return read_usage_of(dialect, &self.whole()?).map(cross::usage);
+            let whole = self.whole();
+            let end = whole.as_deref().unwrap_or(&self.tail);
+            return last_usage_of(dialect, end).map(cross::usage);
         }
         if self.length > METERED_WHOLE {
             return last_usage(&self.tail);
@@ -419,6 +441,21 @@ pub fn keep(kept: &mut BytesMut, chunk: &Bytes, most: usize) -> bool {
     fits
 }
 
+/// A translated answer, or the stream it became, with a chat's edits.
+pub fn edit_translated(written: Vec<u8>, as_stream: bool, edits: &ResponseEdits) -> Bytes {
+    let written = Bytes::from(written);
+    if *edits == ResponseEdits::default() {
+        return written;
+    }
+    if !as_stream {
+        return edit_response(&written, edits).unwrap_or(written);
+    }
+    let options = StreamOptions { edits: edits.clone(), withhold_usage: false };
+    let mut out = Vec::new();
+    edit(&mut StreamEditor::new(options), Some(written), true, &mut out);
+    concatenated(&mut out).unwrap_or_default()
+}
+
 /// The edited answer, and the usage it told of.
 pub fn edit_whole(kept: BytesMut, edits: &ResponseEdits) -> (Bytes, Option<Usage>) {
     let whole = kept.freeze();
@@ -436,7 +473,7 @@ pub fn error_message(body: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(body).ok()?;
     let places = ["/error/message", "/message", "/detail", "/error"];
     let said = places.iter().find_map(|place| value.pointer(place)?.as_str())?;
-    Some(said.chars().take(2000).collect())
+    Some(scrubbed(said.chars().take(2000).collect()))
 }
 
 /// One piece, copied only when there are several.

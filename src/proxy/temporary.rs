@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::me::moment;
 use super::refusal::Refusal;
-use super::{Gateway, address, admit};
+use super::{Gateway, address, arrive};
 use crate::access::Digest;
 use crate::access::limits::Now;
 use crate::access::temporary::{Challenge, Issued, NotIssued};
@@ -40,7 +40,7 @@ pub async fn challenge(
 ) -> Result<Value, Refusal> {
     let terms = terms(ctx)?;
     // Nothing in it matters, but the connection can live on.
-    let _body = admit::read_json(session, ctx, &gateway.metrics, LONGEST).await;
+    let _body = arrive::read_json(session, ctx, &gateway.metrics, LONGEST).await;
     let tries = terms.proof_of_work.ok_or_else(|| Refusal::not_offered("A proof of work"))?;
     let store = store(gateway)?;
     let address = address_of(ctx, session)?;
@@ -61,7 +61,7 @@ pub async fn make(
     gateway: &Gateway,
 ) -> Result<Value, Refusal> {
     let terms = terms(ctx)?;
-    let (body, _members) = admit::read_json(session, ctx, &gateway.metrics, LONGEST).await?;
+    let (body, _members) = arrive::read_json(session, ctx, &gateway.metrics, LONGEST).await?;
     let asked: Asked = serde_json::from_slice(&body).map_err(|_| Refusal::no_proof())?;
     let store = store(gateway)?;
     let address = address_of(ctx, session)?;

@@ -351,7 +351,12 @@ mod tests {
             ("/v1beta/models/a:generateContent", "a", Operation::GenerateContent, false),
             ("/v1/models/a%2Fb:streamGenerateContent", "a%2Fb", Operation::GenerateContent, true),
             ("/v1beta/models/x:y:countTokens", "x:y", Operation::GeminiCount, false),
-            ("/model/us.amazon.nova-v1%3A0/converse-stream", "us.amazon.nova-v1%3A0", Operation::Converse, true),
+            (
+                "/model/us.amazon.nova-v1%3A0/converse-stream",
+                "us.amazon.nova-v1%3A0",
+                Operation::Converse,
+                true,
+            ),
             ("/model/m/invoke", "m", Operation::Invoke, false),
         ] {
             let found = find(&Method::POST, path).unwrap();

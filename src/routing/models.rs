@@ -19,6 +19,8 @@ pub struct Models {
 /// One entry of `models`.
 #[derive(Debug)]
 pub struct Model {
+    /// Its place among all of the configuration.
+    pub index: usize,
     /// Its name, or its rule in words: a metric label.
     pub label: String,
     /// What clients call it; empty for a rule.
@@ -65,7 +67,7 @@ impl Models {
                 Some(rule) => rules.push((rule.clone(), index)),
                 None => {}
             }
-            models.push(Arc::new(compile(model, names, &providers, given.translation)?));
+            models.push(Arc::new(compile(index, model, names, &providers, given.translation)?));
         }
         Ok(Self { all: models, exact, rules, prefix: given.model_prefix.clone() })
     }
@@ -97,6 +99,7 @@ impl Target {
 }
 
 fn compile(
+    index: usize,
     model: &config::Model,
     mut names: Vec<String>,
     providers: &HashMap<&str, usize>,
@@ -113,6 +116,7 @@ fn compile(
         names.extend(listed.iter().cloned());
     }
     Ok(Model {
+        index,
         label: label(model).into_owned(),
         names,
         targets,

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::logins;
 use super::tireless::tireless;
-use crate::balance::Pool;
+use crate::balance::{Pool, watch_loads};
 use crate::snapshot::{Snapshot, Upstream};
 
 /// How often a provider is asked for its models.
@@ -92,6 +92,10 @@ fn look_after(upstream: &Arc<Upstream>) -> JoinSet<()> {
     let (watched, listed) = (Arc::clone(upstream), Arc::clone(upstream));
     tasks.spawn(async move { tireless(|| watched.pool.run()).await });
     tasks.spawn(async move { tireless(|| list_models(&listed)).await });
+    if upstream.tells_load() {
+        let told = Arc::clone(upstream);
+        tasks.spawn(async move { tireless(|| watch_loads(|| told.load_questions())).await });
+    }
     if let Some(login) = upstream.provider.login() {
         let (upstream, login) = (Arc::clone(upstream), Arc::clone(login));
         tasks.spawn(async move { tireless(|| logins::keep(&upstream, &login)).await });

@@ -66,8 +66,8 @@ use self::signals::Signals;
 use self::sockets::{Seated, Sockets};
 use self::succession::{Beginning, Succession};
 use self::watchdog::Watched;
-use crate::access::Registry;
 use crate::access::limits::Limits;
+use crate::access::{History, Owners, Registry};
 use crate::admin::{self, Admin, Listener};
 use crate::config::{self, Config, Secret};
 use crate::ledger::UsageBook;
@@ -174,7 +174,8 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
     let gateway = Gateway {
         snapshot: Arc::clone(&snapshot),
         metrics: Arc::clone(&house.metrics),
-        owners: Arc::default(),
+        owners: Arc::clone(&house.owners),
+        history: Arc::clone(&house.history),
         registry: Arc::clone(&house.registry),
         usage,
         operators: admin.as_ref().map(operators),
@@ -223,6 +224,8 @@ struct House {
     snapshot: Arc<ArcSwap<Snapshot>>,
     metrics: Arc<Metrics>,
     registry: Arc<Registry>,
+    owners: Arc<Owners>,
+    history: Arc<History>,
     reloader: Arc<Reloader>,
     desk: Arc<Desk>,
     open: Arc<Open>,
@@ -244,7 +247,8 @@ impl House {
         let reloader = Reloader::new(file, folder, snapshot.clone(), of, to, registry.clone());
         let open = Arc::new(Open::new(metrics.connections.clone()));
         let (reloader, desk) = (Arc::new(reloader), Arc::new(Desk::new()));
-        Ok(Self { snapshot, metrics, registry, reloader, desk, open })
+        let (owners, history) = (Arc::new(Owners::new(has_store)), Arc::default());
+        Ok(Self { snapshot, metrics, registry, owners, history, reloader, desk, open })
     }
 
     /// What goes on behind the requests, and comes before them.
@@ -261,6 +265,8 @@ impl House {
         balance.add_dependency(bootstrap);
         let keeper = Keeper::new(keeper::Given {
             registry: Arc::clone(&self.registry),
+            owners: Arc::clone(&self.owners),
+            history: Arc::clone(&self.history),
             usage: Arc::clone(usage),
             snapshot: Arc::clone(&self.snapshot),
             swapped: self.reloader.swapped(),

@@ -12,12 +12,12 @@ pub use self::origin::{LastReload, Origin, Reload};
 pub use self::upstream::Upstream;
 use crate::access::limits::{Subject, Terms, Who};
 use crate::access::{Digest, Keyring, Principal, Rules, counted};
-use crate::balance::{Health, InvalidAuthority};
+use crate::balance::{Health, InvalidAuthority, Load};
 use crate::config::Config;
 use crate::ledger::Prices;
 use crate::provider::{KeyState, Provider, Uncallable};
-use crate::routing::{Models, Unresolved};
-use crate::telemetry::Metrics;
+use crate::routing::{Leg, Model, Models, Unresolved};
+use crate::telemetry::{Metrics, Series};
 
 /// A configuration, compiled.
 pub struct Snapshot {
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub models: Models,
     /// In the order of `config.providers`.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// What is counted of each model at each of its targets.
+    series: Vec<Vec<Series>>,
     pub default_upstream: Option<Arc<Upstream>>,
     pub keyring: Keyring,
     /// What is counted of models that are limited, by their label, with its limits.
@@ -75,6 +77,7 @@ impl Snapshot {
             origin,
             default_upstream: default_upstream.cloned(),
             upstreams,
+            series: models.all().iter().map(uncounted).collect(),
             keyring: Keyring::new(&config.keys, before.map(|before| &before.keyring)),
             subjects: subjects(&models, &config, before),
             prices: Prices::compile(&config),
@@ -89,6 +92,11 @@ impl Snapshot {
 
     pub fn upstream(&self, index: usize) -> Option<&Arc<Upstream>> {
         self.upstreams.get(index)
+    }
+
+    /// What is counted of a model at one of its targets.
+    pub fn series(&self, leg: &Leg) -> Option<&Series> {
+        self.series.get(leg.model.index)?.get(leg.target)
     }
 
     /// Whether this is the operators' key.
@@ -125,7 +133,9 @@ impl Snapshot {
                 metrics.provider_health.with_label_values(&labels).set(healthy);
                 let latency = status.replica.latency().as_secs_f64();
                 metrics.provider_latency.with_label_values(&labels).set(latency);
+                note_load(&status.replica.load, labels, metrics);
             }
+            note_choices(upstream, metrics);
         }
     }
 }
@@ -152,6 +162,42 @@ fn subjects(
     subjects
 }
 
+/// What a replica has to do, by our counts and by its server's word.
+fn note_load(load: &Load, [provider, address]: [&str; 2], metrics: &Metrics) {
+    #[expect(clippy::cast_precision_loss, reason = "tokens under way are fewer than 2^52")]
+    let ours = [
+        ("requests", f64::from(load.requests())),
+        ("prompt_tokens", load.prompt_tokens() as f64),
+        ("prefill_tokens", load.prefill_tokens() as f64),
+    ];
+    let gauge = |kind: &str| metrics.replica_load.with_label_values(&[provider, address, kind]);
+    for (kind, value) in ours {
+        gauge(kind).set(value);
+    }
+    let told = load.reported().map(|reported| reported.report);
+    let values = told.and_then(|it| Some([it.running?, it.waiting, it.kv_use]));
+    for (index, kind) in ["running", "waiting", "kv_use"].into_iter().enumerate() {
+        match values.as_ref().and_then(|values| values.get(index)) {
+            Some(value) => gauge(kind).set(*value),
+            // A number that is stale is not told on.
+            None => {
+                metrics.replica_load.remove_label_values(&[provider, address, kind]).ok();
+            }
+        }
+    }
+}
+
+/// Why a provider's replicas were chosen since that was last asked.
+fn note_choices(upstream: &Upstream, metrics: &Metrics) {
+    let (provider, choices) = (upstream.provider.name.as_str(), upstream.pool.choices());
+    for (reason, more) in choices.news().filter(|(_, more)| *more > 0) {
+        metrics.choices.with_label_values(&[provider, reason.label()]).inc_by(more);
+    }
+    for (kind, more) in choices.token_news().into_iter().filter(|(_, more)| *more > 0) {
+        metrics.prefix_tokens.with_label_values(&[provider, kind]).inc_by(more);
+    }
+}
+
 /// How many of a provider's keys are in each state.
 fn note_keys(provider: &Provider, metrics: &Metrics) {
     let states = provider.keys.states();
@@ -161,6 +207,11 @@ fn note_keys(provider: &Provider, metrics: &Metrics) {
         let labels = [provider.name.as_str(), state.as_str()];
         metrics.provider_keys.with_label_values(&labels).set(count);
     }
+}
+
+/// A place for what is counted at each target.
+fn uncounted(model: &Arc<Model>) -> Vec<Series> {
+    model.targets.iter().map(|_| Series::default()).collect()
 }
 
 fn named(upstream: &Arc<Upstream>) -> (&str, &Arc<Upstream>) {

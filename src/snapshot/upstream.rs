@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::Uncompilable;
-use crate::balance::{Catalogue, PeerTemplate, Pick, Pool, Question};
+use crate::balance::{Catalogue, PeerTemplate, Pick, Pool, Question, Replica, ReplicaStatus};
 use crate::config::{self, Kind, Url};
 use crate::provider::Provider;
 
@@ -58,12 +58,37 @@ impl Upstream {
             return None;
         }
         let pick = self.pool.pick_other(&[])?;
-        let url = self.url(&pick)?;
         let target = self.provider.target(pick.replica().endpoint, "/v1/models", None, "");
+        self.question(pick.replica(), target)
+    }
+
+    /// Whether its servers may tell how busy they are, and its policy goes by that.
+    pub fn tells_load(&self) -> bool {
+        let kind = matches!(self.given.kind, Kind::Vllm | Kind::OpenaiCompatible);
+        kind && self.pool.wants_loads()
+    }
+
+    /// How to ask each replica for its metrics; none when there is only one.
+    pub fn load_questions(&self) -> Vec<(Arc<Replica>, Question)> {
+        let known = self.pool.status();
+        if known.len() < 2 {
+            return Vec::new();
+        }
+        let question = |status: ReplicaStatus| {
+            let url = self.provider.endpoints.get(status.replica.endpoint)?;
+            let target = format!("{}/metrics", url.path.trim_end_matches("/v1"));
+            let question = self.question(&status.replica, target)?;
+            Some((status.replica, question))
+        };
+        known.into_iter().filter_map(question).collect()
+    }
+
+    fn question(&self, replica: &Replica, target: String) -> Option<Question> {
+        let url = self.provider.endpoints.get(replica.endpoint)?;
         let key = self.provider.keys.any().and_then(|key| key.header());
         let headers: Vec<(HeaderName, HeaderValue)> =
             key.into_iter().chain(self.provider.headers.iter().cloned()).collect();
-        let peer = self.peers.peer(pick.replica(), url);
+        let peer = self.peers.peer(replica, url);
         Some(Question { peer, host: url.authority(), target, headers })
     }
 }

@@ -6,7 +6,10 @@ use super::StoreError;
 use super::connect::{Backend, now, settle};
 
 /// The steps in their order: the first is schema 1. What has been released is never changed.
-const STEPS: &[(&str, &str)] = &[("start", include_str!("migrations/0001_start.sql"))];
+const STEPS: &[(&str, &str)] = &[
+    ("start", include_str!("migrations/0001_start.sql")),
+    ("objects", include_str!("migrations/0002_objects.sql")),
+];
 
 /// Any number, but the same in every process.
 const LOCK: &str = "SET LOCAL statement_timeout = '60s'; SET LOCAL lock_timeout = '60s'; \

@@ -24,6 +24,14 @@ impl Store {
         self.prune(old, before).await
     }
 
+    /// Removes objects that were last seen before `before`, in Unix milliseconds: up to a thousand of
+    /// them. How many there were.
+    pub async fn prune_objects(&self, before: i64) -> Result<u64, StoreError> {
+        let old = "DELETE FROM forebay_objects WHERE id IN (SELECT id FROM forebay_objects \
+            WHERE seen_at < $1 ORDER BY seen_at LIMIT 1000)";
+        self.prune(old, before).await
+    }
+
     async fn prune(&self, old: &'static str, before: i64) -> Result<u64, StoreError> {
         within(CALL, async {
             let mut link = self.writer().await?;

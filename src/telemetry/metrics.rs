@@ -25,6 +25,9 @@ pub struct Metrics {
     pub tokens: IntCounterVec,
     pub provider_health: GaugeVec,
     pub provider_latency: GaugeVec,
+    pub replica_load: GaugeVec,
+    pub choices: IntCounterVec,
+    pub prefix_tokens: IntCounterVec,
     pub attempts: IntCounterVec,
     pub failovers: IntCounterVec,
     pub key_cooldowns: IntCounterVec,
@@ -45,6 +48,19 @@ pub struct Tokens {
     pub completion: u64,
     pub cached: u64,
     pub reasoning: u64,
+}
+
+impl Tokens {
+    /// Each kind's label, and how many.
+    pub(super) fn by_kind(self) -> [(&'static str, u64); 4] {
+        let Self { prompt, completion, cached, reasoning } = self;
+        [
+            ("prompt", prompt),
+            ("completion", completion),
+            ("cached", cached),
+            ("reasoning", reasoning),
+        ]
+    }
 }
 
 /// Registers metrics as it makes them; keeps the first thing that went wrong.
@@ -98,6 +114,22 @@ impl Metrics {
                 "Smoothed time to the response head.",
                 &["provider", "endpoint"],
             )?,
+            replica_load: make.gauges(
+                "forebay_replica_load",
+                "What a replica has to do: requests, prompt_tokens, prefill_tokens of ours; \
+                 running, waiting, kv_use as its server tells.",
+                &["provider", "endpoint", "kind"],
+            )?,
+            choices: make.counters(
+                "forebay_replica_choices_total",
+                "Replicas chosen among several, by why.",
+                &["provider", "reason"],
+            )?,
+            prefix_tokens: make.counters(
+                "forebay_prefix_tokens_total",
+                "Tokens of prompts: prompt and expected (to be cached) as estimated, cached as told.",
+                &["provider", "kind"],
+            )?,
             attempts: make.counters(
                 "forebay_upstream_attempts_total",
                 "Attempts at providers, by how they ended.",
@@ -141,20 +173,6 @@ impl Metrics {
         make.failed.map(|()| metrics)
     }
 
-    /// Counts the tokens of one answer.
-    pub fn count_tokens(&self, model: &str, provider: &str, tokens: Tokens) {
-        let Tokens { prompt, completion, cached, reasoning } = tokens;
-        let kinds = [
-            ("prompt", prompt),
-            ("completion", completion),
-            ("cached", cached),
-            ("reasoning", reasoning),
-        ];
-        for (kind, count) in kinds.into_iter().filter(|(_, count)| *count > 0) {
-            self.tokens.with_label_values(&[model, provider, kind]).inc_by(count);
-        }
-    }
-
     /// Notes that a first configuration is in force.
     pub fn note_start(&self) {
         for outcome in ["ok", "failed"] {
@@ -183,6 +201,7 @@ impl Metrics {
     pub fn forget_replicas(&self) {
         self.provider_health.reset();
         self.provider_latency.reset();
+        self.replica_load.reset();
         self.provider_keys.reset();
     }
 
@@ -262,13 +281,12 @@ mod tests {
     fn a_counted_request_shows_in_the_text() {
         let metrics = Metrics::new().unwrap();
         metrics.requests.with_label_values(&["/v1/chat/completions", "m", "p", "200"]).inc();
-        metrics.count_tokens("m", "p", Tokens { prompt: 3, completion: 5, ..Tokens::default() });
+        metrics.tokens.with_label_values(&["m", "p", "completion"]).inc_by(5);
         let text = String::from_utf8(metrics.render()).unwrap();
         assert!(text.contains(r#"forebay_requests_total{endpoint="/v1/chat/completions",model="m",provider="p",status="200"} 1"#));
         assert!(
             text.contains(r#"forebay_tokens_total{model="m",provider="p",type="completion"} 5"#)
         );
-        assert!(!text.contains(r#"type="cached""#));
         assert!(text.contains("forebay_build_info"));
     }
 }

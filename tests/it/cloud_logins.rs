@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::support::answer::{Answer, Gate};
+use crate::support::client::chat_body;
 use crate::support::gateway::{self, Gateway, Plan};
 use crate::support::upstream::{self, Call, Upstream};
 use crate::support::{eventually, until};
@@ -380,6 +381,12 @@ async fn a_call_is_signed_as_it_goes_out() {
     let day = &call.header("x-amz-date").unwrap()[..8];
     let scope = format!("{day}/eu-central-1/bedrock/aws4_request");
     assert_eq!(credential, format!("AWS4-HMAC-SHA256 Credential=AKIDFAKE/{scope}"));
+    assert_eq!(call.header("x-amz-security-token"), None);
+    // What a caller has signed with is the caller's.
+    let foreign = gateway.client().post("/v1/chat/completions", chat_body("hi").to_string());
+    let foreign = foreign.header("x-amz-security-token", "theirs").header("x-amz-date", "19700101");
+    assert_eq!(foreign.send().await.said(), "signed");
+    let call = Arc::clone(upstream.calls().last().unwrap());
     assert_eq!(call.header("x-amz-security-token"), None);
     // A body that goes out in pieces.
     let prompt = "x".repeat(200_000);

@@ -69,7 +69,10 @@ fn fallback_in_a_circle_is_a_mistake() {
 
 #[test]
 fn a_kind_that_is_not_known_is_a_mistake() {
-    refused("providers: [{ name: c, kind: antropic }]\n", &["antropic", "did you mean `anthropic`?"]);
+    refused(
+        "providers: [{ name: c, kind: antropic }]\n",
+        &["antropic", "did you mean `anthropic`?"],
+    );
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 import base64
 
-from meaning import Ask, Call, Image, Result, Text, Tool
+from meaning import Ask, Call, Document, Image, Result, Text, Tool
 
 # One red pixel.
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 )
+PDF = b"%PDF-1.4\n%\xfb\xff\xbf\n1 0 obj<<>>endobj\ntrailer<<>>\n%%EOF\n"
 CITY = {
     "type": "object",
     "properties": {
@@ -94,6 +95,31 @@ ASKS = {
         ],
         tools=[WEATHER],
     ),
+    "history-without-tools": Ask(
+        turns=[
+            HELLO,
+            ("assistant", [PARIS]),
+            ("user", [Result("call_1", "get_weather", "18"), Text("So?")]),
+        ],
+    ),
+    "failed-tool": Ask(
+        turns=[
+            HELLO,
+            ("assistant", [PARIS]),
+            ("user", [Result("call_1", "get_weather", "No such city.", error=True)]),
+        ],
+        tools=[WEATHER],
+    ),
+    "image-of-a-tool": Ask(
+        turns=[
+            HELLO,
+            ("assistant", [PARIS]),
+            ("user", [Result("call_1", "get_weather", "A map:", Image("image/png", PIXEL))]),
+        ],
+        tools=[WEATHER],
+    ),
+    "document": Ask(turns=[("user", [Text("Read this."), Document("report", PDF)])]),
+    "one-call-at-a-time": Ask(turns=[HELLO], tools=[WEATHER], parallel=False),
     "schema": Ask(turns=[HELLO], schema=ANSWER),
     "effort-low": Ask(turns=[HELLO], effort="low"),
     "effort-medium": Ask(turns=[HELLO], effort="medium"),
@@ -109,10 +135,16 @@ UNSAID = {
     ): "temperature is refused since version 2026-10-21, which the SDK sends",
     ("strange-id", "anthropic"): "the API refuses such an id itself",
     ("strange-id", "bedrock"): "the API refuses such an id itself",
+    ("failed-tool", "openai_chat"): "a chat has no word for it",
+    ("failed-tool", "openai_responses"): "Responses have no word for it",
+    ("image-of-a-tool", "openai_chat"): "a chat's tools answer in text",
+    ("one-call-at-a-time", "gemini"): "Google has no word for it",
+    ("history-without-tools", "bedrock"): "the API refuses it itself",
 }
 # What a dialect has no word for, and what a model refuses: it is dropped.
 WORDLESS = {
     "openai_responses": {"stop"},
+    "gemini": {"parallel calls"},
     "claude-adaptive": {"temperature"},
     "gpt-5.2": {"temperature"},
     "gpt-4.1": {"effort", "thoughts shown"},

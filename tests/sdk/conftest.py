@@ -9,6 +9,7 @@ import os
 
 import openai
 import pytest
+
 from upstream import Upstream
 
 BASE_URL = os.environ["FOREBAY_BASE_URL"]
@@ -17,6 +18,8 @@ TIMEOUT = 20.0
 
 
 def pytest_configure(config):
+    # What a provider retires says nothing of the gateway.
+    config.addinivalue_line("filterwarnings", "ignore:The model .* is deprecated")
     config.addinivalue_line("markers", "gateway: what only the gateway does")
 
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 KEY = "sk-judge-of-every-dialect"
+OTHER_KEY = "sk-of-another-tenant"
 UPSTREAM_KEY = "sk-upstream"
 # What a provider of each dialect is in a configuration, but for its name.
 KINDS = {
@@ -34,6 +35,7 @@ KINDS = {
     "anthropic": {"kind": "anthropic", "base_url": "{url}"},
     "gemini": {"kind": "gemini", "base_url": "{url}"},
     "bedrock": {"kind": "bedrock", "region": "us-east-1", "base_url": "{url}"},
+    "vllm": {"kind": "vllm", "base_url": "{url}"},
     # Said, for else Responses pass as they are.
     "azure": {"kind": "azure", "dialect": "openai_chat", "base_url": "{url}"},
     "azure-classic": {
@@ -94,7 +96,7 @@ class Models:
             "listen": listeners,
             "providers": list(self.providers.values()),
             "models": self.models,
-            "keys": [{"name": "judge", "key": KEY}],
+            "keys": [{"name": "judge", "key": KEY}, {"name": "other", "key": OTHER_KEY}],
             "retry": {"attempts": 1},
             "heartbeat": heartbeat,
         }
@@ -162,7 +164,7 @@ def certificate(folder):
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     signed = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -65,7 +65,7 @@ def rules(client, meaning, counted=True):
     """
     found = list(dict.fromkeys(meaning.breaches))
     if not counted:
-        found = [breach for breach in found if not breach.endswith("has no usage")]
+        found = [breach for breach in found if "no usage" not in breach]
     if meaning.failure:
         return found
     ids = meaning.tool_ids

@@ -102,6 +102,14 @@ class Image:
 
 
 @dataclass
+class Document:
+    """A PDF."""
+
+    name: str
+    data: bytes
+
+
+@dataclass
 class Call:
     id: str
     name: str
@@ -113,6 +121,8 @@ class Result:
     id: str
     name: str
     text: str
+    image: Image | None = None
+    error: bool = False
 
 
 @dataclass
@@ -128,6 +138,7 @@ class Ask:
     system: str | None = None
     turns: list = field(default_factory=lambda: [("user", [Text("Hello.")])])
     tools: list = field(default_factory=list)
+    parallel: bool | None = None
     choice: str | None = None  # auto | required | none | a tool's name
     schema: dict | None = None
     effort: str | None = None  # low | medium | high

@@ -35,9 +35,8 @@ class Scene:
     cached: int = 0
     output: int = 40
     thought: int = 0
-    fault: str | None = (
-        None  # of a stream: error | cut | broken; "first": error before all else
-    )
+    key: str = "Zq1"  # what the answer's id ends in
+    fault: str | None = None  # of a stream: error | cut | broken
 
     @property
     def tools(self):

@@ -12,6 +12,7 @@ from judges import Bench, rules
 from meaning import differences
 from recordings import recorded
 from scenes import FAULTS, SCENES, faults, scenes
+from scenes import case as written
 
 RECORDED = recorded()
 WRITTEN = list(scenes())
@@ -77,9 +78,7 @@ def test_a_stream_that_fails_is_never_closed_as_if_it_were_whole(bench, case, cl
 @pytest.mark.parametrize("dialect", CLIENTS)
 def test_a_written_answer_is_one_its_own_sdk_understands(upstream, dialect, scene, stream):
     """Else it would prove nothing."""
-    from scenes import case
-
-    case = case(scene, dialect, stream)
+    case = written(scene, dialect, stream)
     upstream.say(case.answer)
     connected = CLIENTS[dialect].connect(upstream.url, "sk-any")
     own = CLIENTS[dialect].read(connected, case.asked_as("m"), stream, strict=True)

@@ -110,10 +110,14 @@ def differences(ask, heard, client, target):
             [described(tool) for tool in heard.tools],
         ),
         ("tool choice", ask.choice or "auto", heard.choice or "auto"),
+        ("parallel calls", ask.parallel is not False, heard.parallel),
         ("schema", ask.schema, heard.schema),
         ("temperature", ask.temperature, heard.temperature),
         ("stop", ask.stop, heard.stop),
     ]
+    if not ask.tools:
+        # What was called before may have to be declared, where it is not to be called again.
+        pairs = [pair for pair in pairs if pair[0] != "tools"]
     if ask.effort:
         pairs.append(("effort", ask.effort, heard.effort))
         pairs.append(("thoughts shown", True, heard.shown))

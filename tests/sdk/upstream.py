@@ -33,6 +33,17 @@ PATHS = [
     (VERTEX + f"/google/models/{MODEL}:streamGenerateContent", "gemini", True),
     (f"/model/{MODEL}/converse", "bedrock", False),
     (f"/model/{MODEL}/converse-stream", "bedrock", True),
+    # How many tokens a prompt has.
+    (r"/v1/messages/count_tokens", "anthropic_count", False),
+    (r"/v1/responses/input_tokens", "openai_responses_count", False),
+    (f"/v1(beta)?/models/{MODEL}:countTokens", "gemini_count", False),
+    (f"/model/{MODEL}/count-tokens", "bedrock_count", False),
+    (r"/tokenize", "vllm_count", False),
+    # Embeddings: Google has two verbs, AWS as many bodies as there are models.
+    (r"/v1/embeddings", "openai_embeddings", False),
+    (f"/v1(beta)?/models/{MODEL}:embedContent", "gemini_embeddings", False),
+    (f"/v1(beta)?/models/{MODEL}:batchEmbedContents", "gemini_embeddings_batch", False),
+    (f"/model/{MODEL}/invoke", "bedrock_embeddings", False),
 ]
 PATHS = [(re.compile(path), dialect, streams) for path, dialect, streams in PATHS]
 
@@ -77,7 +88,7 @@ class Upstream(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.answer = None
+        self.answers = {}
         self.requests = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -85,10 +96,10 @@ class Upstream(ThreadingHTTPServer):
     def url(self):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def say(self, answer):
-        """From now on; what was asked before is forgotten."""
+    def say(self, *answers):
+        """From now on, each to calls of its dialect; what was asked before is forgotten."""
         self.requests = []
-        self.answer = answer
+        self.answers = {answer.dialect: answer for answer in answers}
 
     def handle_error(self, request, client_address):
         """A caller that has gone is none of ours."""
@@ -115,11 +126,11 @@ class Handler(BaseHTTPRequestHandler):
         if parts.path == "/token":
             token = {"access_token": TOKEN, "expires_in": 3599, "token_type": "Bearer"}
             return self.send(200, "application/json", json.dumps(token).encode())
-        answer = self.server.answer
         request = understood(parts, {k.lower(): v for k, v in self.headers.items()}, body)
         request.target, request.data = self.path, body
         self.server.requests.append(request)
-        problem = refused(request, answer)
+        answer = self.server.answers.get(request.dialect)
+        problem = refused(request, answer, self.server.answers)
         if problem:
             return self.send(404, "text/plain", problem.encode())
         self.say(answer)
@@ -183,12 +194,10 @@ def understood(parts, headers, body):
     return Request(parts.path, query, headers, body, "none", None, False)
 
 
-def refused(request, answer):
-    """Why a provider of the answer's dialect has nothing at this address, if so."""
+def refused(request, answer, answers):
+    """Why a provider of these answers has nothing at this address, if so."""
     if answer is None:
-        return "nothing was written down for this provider"
-    if request.dialect != answer.dialect:
-        return f"{request.path} is no path of {answer.dialect}"
+        return f"{request.path} is no path of {' or '.join(answers) or 'anyone here'}"
     # A failure before the answer is the same for both.
     if answer.status == 200 and request.streams != answer.streams:
         return f"asked for stream={request.streams}, but the answer is {answer.kind}"

@@ -10,6 +10,9 @@ use tokio::task::JoinSet;
 
 use super::home::{Home, eventually};
 
+/// The schema of this version.
+pub const SCHEMA: i64 = 2;
+
 pub async fn a_store_is_found_again(home: Home) {
     let store = home.open().await;
     let note = Note::default();
@@ -18,7 +21,7 @@ pub async fn a_store_is_found_again(home: Home) {
     let away = store.revision().await;
     assert!(matches!(away, Err(StoreError::Away(_))), "{away:?}");
     let store = home.open().await;
-    assert_eq!((store.revision().await.unwrap(), store.schema().await.unwrap()), (1, 1));
+    assert_eq!((store.revision().await.unwrap(), store.schema().await.unwrap()), (1, SCHEMA));
     assert!(store.get(Kind::Keys, "a").await.unwrap().is_some());
 }
 
@@ -27,8 +30,8 @@ pub async fn a_newer_schema_is_refused(home: Home) {
     home.tell("INSERT INTO forebay_schema (version, name, at) VALUES (99, 'later', 0)").await;
     let refused = Store::open(&Secret::new(home.url())).await;
     let error = refused.err().unwrap();
-    assert!(matches!(error, StoreError::NewerSchema { found: 99, known: 1 }), "{error}");
-    assert_eq!(home.count("SELECT COUNT(*) FROM forebay_schema").await, 2);
+    assert!(matches!(error, StoreError::NewerSchema { found: 99, known: SCHEMA }), "{error}");
+    assert_eq!(home.count("SELECT COUNT(*) FROM forebay_schema").await, SCHEMA + 1);
 }
 
 pub async fn many_open_an_empty_one_at_once(home: Home) {
@@ -40,8 +43,8 @@ pub async fn many_open_an_empty_one_at_once(home: Home) {
             store.schema().await.unwrap()
         });
     }
-    assert_eq!(openers.join_all().await, [1; 8]);
-    assert_eq!(home.count("SELECT COUNT(*) FROM forebay_schema").await, 1);
+    assert_eq!(openers.join_all().await, [SCHEMA; 8]);
+    assert_eq!(home.count("SELECT COUNT(*) FROM forebay_schema").await, SCHEMA);
 }
 
 pub async fn a_killed_migration_leaves_nothing(home: Home) {
@@ -71,7 +74,7 @@ pub async fn a_killed_migration_leaves_nothing(home: Home) {
 
     let done = migrate().output().unwrap();
     let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success() && said.contains("schema 1"), "{said}");
+    assert!(done.status.success() && said.contains(&format!("schema {SCHEMA}")), "{said}");
     assert_eq!(home.open().await.revision().await.unwrap(), 0);
 }
 

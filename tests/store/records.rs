@@ -264,5 +264,5 @@ pub async fn notes_are_kept(home: Home) {
     store.set_meta("keys_made", "1").await.unwrap();
     store.set_meta("keys_made", "2").await.unwrap();
     assert_eq!(home.open().await.meta("keys_made").await.unwrap().as_deref(), Some("2"));
-    assert_eq!(store.schema().await.unwrap(), 1);
+    assert_eq!(store.schema().await.unwrap(), super::opening::SCHEMA);
 }

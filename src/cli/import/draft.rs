@@ -26,6 +26,8 @@ pub struct Provider {
     pub base_url: Option<String>,
     pub api_version: Option<String>,
     pub api_keys: Vec<String>,
+    /// What its cloud has to know, by our names for it.
+    pub cloud: Vec<(&'static str, String)>,
     /// The caller's own key goes out.
     pub forward: bool,
     pub headers: Vec<(String, String)>,
@@ -139,6 +141,7 @@ impl Provider {
         if !self.api_keys.is_empty() {
             map.put("api_keys", row(&self.api_keys));
         }
+        self.cloud.iter().for_each(|(name, value)| map.text(name, value));
         if self.forward {
             map.word("client_auth", "forward");
         }

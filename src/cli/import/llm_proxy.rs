@@ -170,24 +170,23 @@ fn kind(item: &Item, url: &str, words: &Words) -> Option<&'static str> {
     let written = item.any(&["type", "provider_type"]);
     let own =
         if url.starts_with("https://api.openai.com") { "openai" } else { "openai_compatible" };
-    let (kind, name) = match written.and_then(Item::taken).unwrap_or("openai") {
+    match written.and_then(Item::taken).unwrap_or("openai") {
         // Azure is called as anything else there: with a bearer token, below the address as it is.
-        "openai" | "azure" | "openai_compatible" | "response_api" => return Some(own),
-        "anthropic" | "claude" => ("anthropic", "Anthropic"),
-        "gemini" => ("gemini", "Gemini"),
-        "gcp-vertex" => ("vertex", "Vertex AI"),
+        "openai" | "azure" | "openai_compatible" | "response_api" => Some(own),
+        "anthropic" | "claude" => Some("anthropic"),
+        "gemini" => Some("gemini"),
+        "gcp-vertex" => {
+            let why = "name its project, location and credentials in a provider of kind `vertex`: this one was left out";
+            item.list(words.listing, why);
+            None
+        }
         _ => {
             written
                 .unwrap_or(item)
                 .list(words.listing, "not a type of LLM Proxy: called as OpenAI's dialect has it");
-            return Some(own);
+            Some(own)
         }
-    };
-    if matches!(kind, "anthropic" | "gemini") && super::callable(kind) {
-        return Some(kind);
     }
-    item.list(words.listing, format!("this version cannot call {name}: the provider was left out"));
-    None
 }
 
 /// A model for each name that a provider maps; patterns behind them.

@@ -25,7 +25,7 @@ use self::listing::Listing;
 use self::source::Item;
 use self::words::Words;
 use super::complain;
-use crate::config::{Problems, Source, load, outline, read_text};
+use crate::config::{Problems, outline, read_text};
 
 #[derive(clap::Args)]
 #[group(skip)]
@@ -191,14 +191,4 @@ impl From {
             None => format!("not known as a setting of {}, so it was left out", self.name()),
         }
     }
-}
-
-/// Whether this version of Forebay takes a configuration.
-fn accepted(yaml: &str) -> bool {
-    load(&Source { text: yaml.to_owned(), ..Source::default() }).is_ok()
-}
-
-/// Whether this version can call providers of a kind.
-fn callable(kind: &str) -> bool {
-    accepted(&format!("providers: [{{ name: p, kind: {kind}, api_keys: [k] }}]\n"))
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use regex::Regex;
 
 use super::*;
-use crate::config::{Content, Location, Node};
+use crate::config::{Content, Location, Node, Source, load};
 use crate::server;
 
 const FIXTURES: &[(From, &str, &str)] = &[

@@ -265,3 +265,19 @@ fn every_example_loads_without_a_word() {
         assert_eq!(said(&text, &stand_in), "", "{name}");
     }
 }
+
+#[test]
+fn what_is_remembered_of_earlier_calls_is_bounded_and_can_be_switched_off() {
+    let config = Config::default();
+    let kept = Responses { kept: true, keep: Duration::from_hours(1), memory: 64 << 20 };
+    assert_eq!((config.responses, config.objects.keep), (kept, Duration::from_hours(720)));
+    assert!(config.keeps_responses());
+    let config = good("responses: { keep: 5m, memory: 1MiB }\nobjects: { keep: 24h }");
+    assert_eq!((config.responses.keep, config.responses.memory), (Duration::from_mins(5), 1 << 20));
+    assert_eq!(config.objects.keep, Duration::from_hours(24));
+    assert!(!good("responses: { store: off }").keeps_responses());
+    assert!(!good("privacy: strict").keeps_responses());
+    let both = said("privacy: strict\nresponses: { store: memory }", &[]);
+    let warned = "f:2:1: warning: `responses` are not kept under `privacy: strict`";
+    assert!(lines(&both, "warning").iter().any(|line| line == warned), "{both}");
+}

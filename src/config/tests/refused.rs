@@ -107,8 +107,20 @@ const REFUSED: &[(&str, &str)] = &[
         "1:47 `url` is missing in `endpoints`",
     ),
     (
-        "providers: [{name: p, kind: mock, load_balancing: prefix_affinity}]",
-        "1:51 `load_balancing: prefix_affinity` is not supported by this version",
+        "providers: [{name: p, kind: mock, load_balancing: prefix}]",
+        "1:51 `load_balancing` cannot be `prefix` (known: `round_robin`, `random`, `least_requests`, `consistent_hash`, `prefix_affinity`)",
+    ),
+    (
+        "providers: [{name: p, kind: mock, load_balancing: {header: x-tenant}}]",
+        "1:51 `policy` is missing in `load_balancing`",
+    ),
+    (
+        "providers: [{name: p, kind: mock, load_balancing: {policy: random, header: x-tenant}}]",
+        "1:51 `header` is only for `policy: consistent_hash`",
+    ),
+    (
+        "providers: [{name: p, kind: mock, load_balancing: {policy: consistent_hash, header: a b}}]",
+        "1:85 not the name of a header",
     ),
     (
         "providers: [{name: p, kind: mock, health_check: {interval: 5s}}]",
@@ -192,10 +204,7 @@ const REFUSED: &[(&str, &str)] = &[
         "providers: [{name: p, kind: openai, retries: 3}]",
         "1:37 unknown key `retries` in `providers` (known: `name`, `kind`, `base_url`, `endpoints`, `api_keys`, `client_auth`, `headers`, `tls`, `load_balancing`, `health_check`, `timeouts`, `ejection`, …)",
     ),
-    (
-        "providers: [{name: p, kind: mock, region: eu}]",
-        "1:43 `region` is only for kind `bedrock`",
-    ),
+    ("providers: [{name: p, kind: mock, region: eu}]", "1:43 `region` is only for kind `bedrock`"),
     (
         r#"providers: [{name: p, kind: openai_compatible, base_url: "http://a/../b"}]"#,
         "1:58 `base_url` has no valid path",
@@ -218,6 +227,16 @@ const REFUSED: &[(&str, &str)] = &[
     (
         "limits: {body: 1KiB, buffered: 5x}",
         "1:32 `buffered` must be a size such as 64KiB, 32MiB or 1GiB, not `5x`",
+    ),
+    ("responses: { store: disk }", "1:21 `store` cannot be `disk` (known: `memory`, `off`)"),
+    ("responses: { keep: 0 }", "1:20 `keep` must be longer than 0"),
+    (
+        "responses: { memory: 64MB }",
+        "1:22 `memory` must be a size such as 64KiB, 32MiB or 1GiB, not `64MB` (sizes are counted in KiB, MiB and GiB)",
+    ),
+    (
+        "objects: { keep: 30d }",
+        "1:18 `keep` must be a duration such as 250ms, 5s, 10m or 1h, not `30d`",
     ),
 ];
 

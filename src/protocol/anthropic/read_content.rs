@@ -1,5 +1,7 @@
 //! What a message has in it, as Anthropic's clients write it.
 
+use std::collections::HashMap;
+
 use serde_json::value::RawValue;
 
 use super::read_response::read_citation;
@@ -79,17 +81,13 @@ pub fn read_content(value: &RawValue, losses: &mut Losses) -> Result<Vec<Block>,
         return Ok(vec![Block::text(text)]);
     }
     let mut blocks = Vec::new();
-    let mut signed = Vec::new();
+    let mut signed = HashMap::new();
     for value in elements(value, CONTENT)? {
         read_block(value, &mut blocks, &mut signed, losses)?;
     }
-    for (id, signature) in signed {
-        let mut calls = blocks.iter_mut().filter_map(|block| match block {
-            Block::ToolUse(call) if call.id == id => Some(call),
-            _ => None,
-        });
-        if let Some(call) = calls.next() {
-            call.signature = Some(signature);
+    for block in &mut blocks {
+        if let Block::ToolUse(call) = block {
+            call.signature = signed.remove(&call.id);
         }
     }
     Ok(blocks)
@@ -114,7 +112,7 @@ fn text(object: &mut Object, name: &str, place: &'static str) -> Result<String, 
 fn read_block(
     value: &RawValue,
     blocks: &mut Vec<Block>,
-    signed: &mut Vec<(String, Signature)>,
+    signed: &mut HashMap<String, Signature>,
     losses: &mut Losses,
 ) -> Result<(), Invalid> {
     let mut block = Object::parse(value.get(), CONTENT).map_err(named(""))?;
@@ -135,7 +133,9 @@ fn read_block(
         }
         "redacted_thinking" => match read_signature(text(&mut block, "data", CONTENT)?) {
             Signed::Thinking(signature) => blocks.push(Block::RedactedThinking(signature)),
-            Signed::Call(id, signature) => signed.push((id, signature)),
+            Signed::Call(id, signature) => {
+                signed.insert(id, signature);
+            }
             Signed::Nothing => {}
         },
         "tool_use" => blocks.push(read_call(&mut block)?),

@@ -201,7 +201,8 @@ fn reasoning(body: &mut Object, request: &mut Request, losses: &mut Losses) -> R
     reasoning.shown = match thinking.string("display").map_err(&at)?.as_deref() {
         Some("summarized") => Some(true),
         Some("omitted") => Some(false),
-        Some(_) | None => None,
+        // Who turns thinking on by a budget reads it, unless it says otherwise.
+        Some(_) | None => (kind == "enabled").then_some(true),
     };
     name_rest(&thinking, "thinking", losses)
 }

@@ -11,11 +11,11 @@ use super::usage;
 use crate::protocol::canonical::{
     Annotation, Block, Response, Signature, Stop, ToolKind, ToolUse, Unreadable,
 };
+use crate::protocol::json;
 
 /// Reads the body of an answer.
 pub fn read_response(body: &[u8]) -> Result<Response, Unreadable> {
-    let message: Message =
-        serde_json::from_slice(body).map_err(|error| Unreadable(error.to_string()))?;
+    let message: Message = json::read(body).map_err(|error| Unreadable(error.to_string()))?;
     if message.kind != "message" {
         return Err(Unreadable("it is no message".to_owned()));
     }

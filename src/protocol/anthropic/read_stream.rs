@@ -14,7 +14,9 @@ use super::usage;
 use crate::protocol::canonical::{
     Annotation, Delta, End, Event, Failure, Opening, Start, Stop, ToolKind,
 };
-use crate::protocol::framing::sse::{self, Decoder};
+use crate::protocol::framing::sse;
+use crate::protocol::framing::whole::{TooLong, WholeEvents};
+use crate::protocol::json;
 
 /// The most blocks that may be open at once; Anthropic's own streams have one.
 const MOST_OPEN: usize = 64;
@@ -29,7 +31,7 @@ const MOST_CITATIONS: usize = 256;
 /// ends behind a `message_delta` that says why, with all blocks closed.
 #[derive(Debug, Default)]
 pub struct StreamReader {
-    decoder: Decoder,
+    decoder: WholeEvents,
     /// The answer's id, once it has begun.
     begun: Option<String>,
     open: Vec<Open>,
@@ -81,7 +83,10 @@ impl StreamReader {
         while !self.over
             && let Some(event) = self.decoder.next()
         {
-            self.read(&event, events);
+            match event {
+                Ok(event) => self.read(&event, events),
+                Err(TooLong) => self.fail(unreadable(), events),
+            }
         }
     }
 
@@ -108,15 +113,12 @@ impl StreamReader {
     }
 
     fn read(&mut self, event: &sse::Event, events: &mut Vec<Event>) {
-        if event.oversized {
-            return self.fail(unreadable(), events);
-        }
         let Some(data) = &event.data else { return };
         let data = data.trim_ascii();
         if data.is_empty() || data.starts_with(b"[DONE]") {
             return;
         }
-        match serde_json::from_slice::<Said>(data) {
+        match json::read::<Said>(data) {
             Ok(said) if said.kind == "error" || (said.kind.is_empty() && said.error.is_some()) => {
                 self.fail(Failure::read(None, None, data), events);
             }

@@ -41,25 +41,32 @@ const FORMATS: &[&str] =
 /// A tool's schema, whose root must say that it is an object.
 pub fn parameters(schema: Option<&Json>) -> Cow<'_, RawValue> {
     let Some(schema) = schema else { return Cow::Owned(empty()) };
-    let Ok(object) = Object::parse(schema.get(), "schema") else { return Cow::Owned(empty()) };
-    if object.clone().take("type").is_some_and(|kind| kind.get() == "\"object\"") {
-        return Cow::Borrowed(schema);
-    }
-    let Ok(Value::Object(mut members)) = serde_json::from_str(schema.get()) else {
+    let Ok(mut object) = Object::parse(schema.get(), "schema") else {
         return Cow::Owned(empty());
     };
-    members.insert("type".to_owned(), "object".into());
-    to_raw_value(&members).map_or_else(|_| Cow::Borrowed(&**schema), Cow::Owned)
+    if object.take("type").is_some_and(|kind| kind.get() == "\"object\"") {
+        return Cow::Borrowed(schema);
+    }
+    // As text: numbers keep their spelling.
+    let rest = object.text().unwrap_or_else(|| "{}".to_owned());
+    let rest = rest.strip_prefix('{').unwrap_or_default();
+    let comma = if rest == "}" { "" } else { "," };
+    let text = format!(r#"{{"type":"object"{comma}{rest}"#);
+    RawValue::from_string(text).map_or_else(|_| Cow::Borrowed(&**schema), Cow::Owned)
 }
 
 /// A schema that the model is held to: without what cannot be enforced, and with no members but
 /// those it names.
 pub fn enforceable(schema: &RawValue) -> Cow<'_, RawValue> {
-    let Ok(mut value) = serde_json::from_str::<Value>(schema.get()) else {
+    let Ok(value) = serde_json::from_str::<Value>(schema.get()) else {
         return Cow::Borrowed(schema);
     };
-    restrict(&mut value);
-    to_raw_value(&value).map_or_else(|_| Cow::Borrowed(schema), Cow::Owned)
+    let mut restricted = value.clone();
+    restrict(&mut restricted);
+    if restricted == value {
+        return Cow::Borrowed(schema);
+    }
+    to_raw_value(&restricted).map_or_else(|_| Cow::Borrowed(schema), Cow::Owned)
 }
 
 fn empty() -> Box<RawValue> {

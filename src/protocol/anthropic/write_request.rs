@@ -10,7 +10,7 @@ use super::thinking::{Decided, Thinking, decide};
 use super::write_content::{Content, Mark, Marks, Message, unsigned, write_turn};
 use crate::protocol::canonical::{
     Arrange, Block, Fate, Field, Format, IdLimits, Invalid, Losses, Merge, NameLimits, Request,
-    Role, Rules, SystemInside, Target, ThinkingRule, Tool, ToolChoice, Turn, arrange,
+    Role, Rules, SystemInside, Target, Tool, ToolChoice, Turn, arrange,
 };
 
 /// What names of tools may be like.
@@ -155,11 +155,9 @@ fn lacks_thinking(turns: &[Turn]) -> bool {
 
 /// The tools that may be called.
 fn chosen_tools(request: &Request) -> Vec<&Tool> {
-    let among = match &request.tool_choice {
-        Some(ToolChoice::Among { names, .. }) => Some(names),
-        _ => None,
-    };
-    let chosen = |tool: &&Tool| among.is_none_or(|names| names.contains(&tool.name));
+    let among = request.tool_choice.as_ref().and_then(ToolChoice::among);
+    let chosen =
+        |tool: &&Tool| among.as_ref().is_none_or(|names| names.contains(tool.name.as_str()));
     request.tools.iter().filter(chosen).collect()
 }
 
@@ -354,6 +352,7 @@ pub fn fate(field: Field) -> Fate {
             Fate::Converted("marked text of the user's, on models that know it only at the head")
         }
         Field::ThinkingHistory => Fate::Converted("kept where Anthropic itself signed it"),
+        Field::Signature => Fate::Converted("Anthropic's own goes back, others are left out"),
         Field::CustomTools => Fate::Converted("a function with one string"),
         Field::Grammar => Fate::Converted("words in the tool's description"),
         Field::MinP
@@ -366,8 +365,7 @@ pub fn fate(field: Field) -> Fate {
         | Field::Verbosity
         | Field::Metadata
         | Field::CacheKey
-        | Field::ImageDetail
-        | Field::Signature => Fate::Dropped,
+        | Field::ImageDetail => Fate::Dropped,
         Field::Audio => Fate::Refused("Anthropic's models take no audio"),
         Field::Video => Fate::Refused("Anthropic's models take no video"),
         Field::FileId => Fate::Refused("the file lies at another provider"),

@@ -18,7 +18,14 @@ pub fn write_response(response: &Response, told: &Told) -> Vec<u8> {
     for block in &response.blocks {
         write_block(block, &mut content);
     }
-    if content.is_empty() && response.stop != Stop::Filtered {
+    let filtered = response.stop == Stop::Filtered;
+    let refusal: String = response.blocks.iter().filter_map(refusal_of).collect();
+    let explanation = Some(refusal.as_str()).filter(|refusal| !refusal.is_empty());
+    if let Some(text) = explanation.filter(|_| !filtered) {
+        // The model has ended its turn with it.
+        content.push(Content::Text { text, citations: None });
+    }
+    if content.is_empty() && !filtered {
         // Clients look for a first block.
         content.push(Content::Text { text: "", citations: None });
     }
@@ -32,7 +39,7 @@ pub fn write_response(response: &Response, told: &Told) -> Vec<u8> {
         content,
         stop_reason: Some(stop_reason),
         stop_sequence,
-        stop_details: (response.stop == Stop::Filtered).then_some(REFUSED),
+        stop_details: filtered.then(|| StopDetails::refused(explanation)),
         usage: Written::new(response.usage.as_ref()),
     };
     serde_json::to_vec(&message).unwrap_or_default()
@@ -47,6 +54,13 @@ pub(super) fn message_id<'a>(id: &'a str, told: &'a Told) -> Cow<'a, str> {
     }
 }
 
+fn refusal_of(block: &Block) -> Option<&str> {
+    match block {
+        Block::Refusal(text) => Some(text),
+        _ => None,
+    }
+}
+
 fn write_block<'a>(block: &'a Block, content: &mut Vec<Content<'a>>) {
     match block {
         Block::Text { text, annotations } => {
@@ -54,8 +68,6 @@ fn write_block<'a>(block: &'a Block, content: &mut Vec<Content<'a>>) {
             let citations = (!citations.is_empty()).then_some(citations);
             content.push(Content::Text { text, citations });
         }
-        // It has no block for them: they are words of the model's.
-        Block::Refusal(text) => content.push(Content::Text { text, citations: None }),
         Block::Thinking { text, signature } => {
             let signature = write_signature(signature.as_ref());
             content.push(Content::Thinking { thinking: text, signature });
@@ -64,12 +76,13 @@ fn write_block<'a>(block: &'a Block, content: &mut Vec<Content<'a>>) {
             content.push(Content::RedactedThinking { data: write_signature(Some(signature)) });
         }
         Block::ToolUse(call) => {
-            let input = object_or_wrapped(&call.arguments);
-            content.push(Content::ToolUse { id: &call.id, name: &call.name, input });
+            // Before the call: clients cut thoughts off that end a turn.
             if let Some(signature) = &call.signature {
                 let data = write_call_signature(&call.id, signature).into();
                 content.push(Content::RedactedThinking { data });
             }
+            let input = object_or_wrapped(&call.arguments);
+            content.push(Content::ToolUse { id: &call.id, name: &call.name, input });
         }
         Block::Image(image) => {
             content.extend(ImageSource::new(image).map(|source| Content::Image { source }));
@@ -90,21 +103,24 @@ pub(super) struct Message<'a> {
     pub stop_reason: Option<&'static str>,
     pub stop_sequence: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stop_details: Option<StopDetails>,
+    pub stop_details: Option<StopDetails<'a>>,
     pub usage: Written,
 }
 
 /// Beside the stop reason `refusal`.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct StopDetails {
+pub(super) struct StopDetails<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     category: Option<&'static str>,
-    explanation: Option<&'static str>,
+    explanation: Option<&'a str>,
 }
 
-pub(super) const REFUSED: StopDetails =
-    StopDetails { kind: "refusal", category: None, explanation: None };
+impl<'a> StopDetails<'a> {
+    pub fn refused(explanation: Option<&'a str>) -> Self {
+        Self { kind: "refusal", category: None, explanation }
+    }
+}
 
 /// A block, or how it begins.
 #[derive(Debug, Serialize)]

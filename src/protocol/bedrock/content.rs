@@ -107,6 +107,15 @@ impl<'a> Content<'a> {
         Self::Reasoning(Reasoning::RedactedContent(redacted))
     }
 
+    /// The signature of a call, which stands in a block of its own before it.
+    pub fn call_signature(block: &'a Block) -> Option<Self> {
+        let Block::ToolUse(ToolUse { id, signature: Some(signature), .. }) = block else {
+            return None;
+        };
+        let redacted = Cow::Owned(signature::write_call(id, signature));
+        Some(Self::Reasoning(Reasoning::RedactedContent(redacted)))
+    }
+
     /// An image of an answer; `None` for one that Converse has no form for.
     pub fn image(image: &'a Image) -> Option<Self> {
         let From::Base64(bytes) = &image.source else { return None };

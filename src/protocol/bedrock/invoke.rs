@@ -12,9 +12,9 @@ use std::borrow::Cow;
 
 use super::refusal::write_stream_refusal;
 use crate::protocol::anthropic;
-use crate::protocol::canonical::Failure;
+use crate::protocol::canonical::{Failure, brief};
 use crate::protocol::framing::eventstream::{Decoder, Kind, Message, write_event};
-use crate::protocol::framing::sse;
+use crate::protocol::framing::whole::{TooLong, WholeEvents};
 
 #[derive(Deserialize)]
 struct Chunk<'a> {
@@ -50,6 +50,9 @@ impl ChunkReader {
     /// Takes bytes in, cut anywhere, and appends the events. A failure of the service becomes
     /// Anthropic's `error`, as does what cannot be read; it is the last event.
     pub fn push(&mut self, chunk: Bytes, out: &mut Vec<u8>) {
+        if self.over {
+            return;
+        }
         self.decoder.push(chunk);
         while !self.over
             && let Some(read) = self.decoder.next()
@@ -59,10 +62,22 @@ impl ChunkReader {
                 Err(malformed) => Err(unreadable(&malformed)),
             };
             if let Err(failure) = told {
-                self.over = true;
-                out.extend_from_slice(&anthropic::write_stream_refusal(&failure.refusal("")));
+                self.fail(&failure, out);
             }
         }
+    }
+
+    /// The stream is over. Of a message whose end has not come the client is told as of a failure.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if !self.over && !self.decoder.is_between_messages() {
+            self.fail(&Failure::cut_off(), out);
+        }
+        self.over = true;
+    }
+
+    fn fail(&mut self, failure: &Failure, out: &mut Vec<u8>) {
+        *self = Self { over: true, ..Self::default() };
+        out.extend_from_slice(&anthropic::write_stream_refusal(&failure.refusal("")));
     }
 }
 
@@ -92,14 +107,14 @@ fn tell(message: &Message, out: &mut Vec<u8>) -> Result<(), Failure> {
 }
 
 fn unreadable(why: &dyn std::fmt::Display) -> Failure {
-    let message = format!("The provider's stream cannot be read: {why}.");
+    let message = format!("The provider's stream cannot be read: {}.", brief(why));
     Failure { message, ..Failure::cut_off() }
 }
 
 /// Puts Anthropic's events into frames, for clients that call Claude at Bedrock.
 #[derive(Debug, Default)]
 pub struct ChunkWriter {
-    decoder: sse::Decoder,
+    decoder: WholeEvents,
     base64: String,
     over: bool,
 }
@@ -112,14 +127,20 @@ impl ChunkWriter {
     /// Takes server-sent events in, cut anywhere, and appends their frames. There are no pings at
     /// Bedrock; an `error` becomes an exception, which is the last message.
     pub fn push(&mut self, chunk: Bytes, out: &mut Vec<u8>) {
+        if self.over {
+            return;
+        }
         self.decoder.push(chunk);
         while !self.over
             && let Some(event) = self.decoder.next()
         {
-            if event.oversized {
-                self.fail(&unreadable(&"an event is too large"), out);
-            } else if let Some(data) = &event.data {
-                self.tell(data, out);
+            match event {
+                Ok(event) => {
+                    if let Some(data) = &event.data {
+                        self.tell(data, out);
+                    }
+                }
+                Err(TooLong) => self.fail(&unreadable(&"an event is too large"), out),
             }
         }
     }
@@ -147,7 +168,7 @@ impl ChunkWriter {
     }
 
     fn fail(&mut self, failure: &Failure, out: &mut Vec<u8>) {
-        self.over = true;
+        *self = Self { over: true, ..Self::default() };
         out.extend_from_slice(&write_stream_refusal(&failure.refusal("")));
     }
 }

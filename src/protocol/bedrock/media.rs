@@ -1,6 +1,6 @@
 //! What Converse calls the formats of media, and what it lets documents be called.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 type Formats = &'static [(&'static str, &'static str)];
 
@@ -86,7 +86,11 @@ const LONGEST_NAME: usize = 200;
 
 /// Names of one request's documents: letters, digits, single spaces, `-()[]`, and each its own.
 #[derive(Debug, Default)]
-pub struct DocumentNames(HashSet<String>);
+pub struct DocumentNames {
+    taken: HashSet<String>,
+    /// How often a name has come that was taken: where to go on with it.
+    repeats: HashMap<String, u32>,
+}
 
 impl DocumentNames {
     /// A name that is allowed, as near to the one it has as can be.
@@ -104,13 +108,17 @@ impl DocumentNames {
             .collect();
         let words: Vec<&str> = kept.split(' ').filter(|word| !word.is_empty()).collect();
         let fit = if words.is_empty() { "document".to_owned() } else { words.join(" ") };
-        let mut own = fit.clone();
-        let mut count = 1;
-        while !self.0.insert(own.clone()) {
-            count += 1;
-            own = format!("{fit} ({count})");
+        if self.taken.insert(fit.clone()) {
+            return fit;
         }
-        own
+        let count = self.repeats.entry(fit.clone()).or_insert(1);
+        loop {
+            *count += 1;
+            let own = format!("{fit} ({count})");
+            if self.taken.insert(own.clone()) {
+                return own;
+            }
+        }
     }
 }
 

@@ -34,6 +34,7 @@ pub use read_request::read_request;
 pub use read_response::read_response;
 pub use read_stream::StreamReader;
 pub use refusal::{error_type, write_refusal, write_stream_refusal};
+pub use usage::last_usage;
 pub use write_request::{NAMES, fate, write_request};
 pub use write_response::write_response;
 pub use write_stream::StreamWriter;

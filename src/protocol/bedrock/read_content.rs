@@ -1,20 +1,30 @@
 //! Blocks of content as clients of Converse send them.
 
+use std::collections::HashMap;
+
 use serde_json::value::RawValue;
 
+use super::signature::Redacted;
 use super::{media, signature};
 use crate::protocol::canonical::{
-    Block, CacheMark, Document, Image, Invalid, Losses, Media, Source, ToolKind, ToolResult,
-    ToolUse,
+    Block, CacheMark, Document, Image, Invalid, Losses, Media, Signature, Source, ToolKind,
+    ToolResult, ToolUse,
 };
 use crate::protocol::json::{Mistyped, Object};
 
 /// Reads the blocks of a list that is named `at`.
 pub fn blocks(list: &[&RawValue], at: &str, losses: &mut Losses) -> Result<Vec<Block>, Invalid> {
     let mut blocks = Vec::with_capacity(list.len());
+    // Of calls, whose signatures stand in blocks of their own.
+    let mut signed = HashMap::new();
     for block in list {
         let object = Object::parse(block.get(), at).map_err(|it| mistyped("", it))?;
-        blocks.extend(read(object, at, losses)?);
+        blocks.extend(read(object, at, &mut signed, losses)?);
+    }
+    for block in &mut blocks {
+        if let Block::ToolUse(call) = block {
+            call.signature = signed.remove(&call.id);
+        }
     }
     Ok(blocks)
 }
@@ -33,7 +43,12 @@ pub fn name_rest(object: &Object, at: &str, losses: &mut Losses) -> Result<(), I
     })
 }
 
-fn read(mut block: Object, at: &str, losses: &mut Losses) -> Result<Option<Block>, Invalid> {
+fn read(
+    mut block: Object,
+    at: &str,
+    signed: &mut HashMap<String, Signature>,
+    losses: &mut Losses,
+) -> Result<Option<Block>, Invalid> {
     let wrong = |it| mistyped(at, it);
     let read = if let Some(text) = block.string("text").map_err(wrong)? {
         Block::text(text)
@@ -58,7 +73,9 @@ fn read(mut block: Object, at: &str, losses: &mut Losses) -> Result<Option<Block
     } else if let Some(result) = block.object("toolResult").map_err(wrong)? {
         self::result(result, &format!("{at}.toolResult"), losses)?
     } else if let Some(reasoning) = block.object("reasoningContent").map_err(wrong)? {
-        self::reasoning(reasoning, &format!("{at}.reasoningContent"), losses)?
+        let read = self::reasoning(reasoning, &format!("{at}.reasoningContent"), signed, losses)?;
+        let Some(read) = read else { return name_rest(&block, at, losses).map(|()| None) };
+        read
     } else if let Some(point) = block.object("cachePoint").map_err(wrong)? {
         Block::Cache(cache(point, &format!("{at}.cachePoint"), losses)?)
     } else if let Some(cited) = block.object("citationsContent").map_err(wrong)? {
@@ -169,19 +186,32 @@ fn result(mut result: Object, at: &str, losses: &mut Losses) -> Result<Block, In
     Ok(Block::ToolResult(ToolResult { id, name: None, blocks, is_error }))
 }
 
-fn reasoning(mut reasoning: Object, at: &str, losses: &mut Losses) -> Result<Block, Invalid> {
+/// Reasoning; `None` for a block that only signs a call, which goes to `signed`.
+fn reasoning(
+    mut reasoning: Object,
+    at: &str,
+    signed: &mut HashMap<String, Signature>,
+    losses: &mut Losses,
+) -> Result<Option<Block>, Invalid> {
     let wrong = |it| mistyped(at, it);
     let block = if let Some(redacted) = reasoning.string("redactedContent").map_err(wrong)? {
-        Block::RedactedThinking(signature::read_redacted(redacted))
+        match signature::read_redacted(redacted) {
+            Redacted::Thinking(signature) => Some(Block::RedactedThinking(signature)),
+            Redacted::Call(id, signature) => {
+                signed.insert(id, signature);
+                None
+            }
+            Redacted::Damaged => None,
+        }
     } else {
         let expected = "an object with `text`";
         let text = reasoning.object("reasoningText").map_err(wrong)?;
         let mut text = text.ok_or_else(|| wrong(Mistyped::new("reasoningText", expected)))?;
         let signature = text.string("signature").map_err(wrong)?.filter(|it| !it.is_empty());
-        let signature = signature.map(signature::read);
+        let signature = signature.and_then(signature::read);
         let read = text.string("text").map_err(wrong)?.unwrap_or_default();
         name_rest(&text, &format!("{at}.reasoningText"), losses)?;
-        Block::Thinking { text: read, signature }
+        Some(Block::Thinking { text: read, signature })
     };
     name_rest(&reasoning, at, losses)?;
     Ok(block)

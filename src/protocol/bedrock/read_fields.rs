@@ -53,10 +53,13 @@ fn thinking(
     let wrong = |it| mistyped(&at, it);
     let reasoning = &mut request.reasoning;
     let kind = thinking.string("type").map_err(wrong)?;
+    let by_budget = kind.as_deref() == Some("enabled");
     reasoning.enabled = kind.map(|kind| kind != "disabled");
     reasoning.budget = thinking.unsigned("budget_tokens").map_err(wrong)?;
     let display = thinking.string("display").map_err(wrong)?;
-    reasoning.shown = display.map(|display| display != "omitted");
+    let shown = display.map(|display| display != "omitted");
+    // Who turns thinking on by a budget reads it, unless it says otherwise.
+    reasoning.shown = shown.or(by_budget.then_some(true));
     name_rest(&thinking, &at, losses)
 }
 

@@ -4,11 +4,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::citation::Citation;
+use super::signature::Redacted;
 use super::stop::Ended;
 use super::usage::Counts;
 use super::{media, signature};
 use crate::protocol::canonical::Unreadable;
 use crate::protocol::canonical::{Block, Image, Response, Source, Stop, ToolKind, ToolUse};
+use crate::protocol::json;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,7 +99,7 @@ struct PictureSource {
 
 /// Reads the body of an answer. Its id stands in the header `x-amzn-requestid`.
 pub fn read_response(body: &[u8]) -> Result<Response, Unreadable> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|it| Unreadable(it.to_string()))?;
+    let answer: Answer = json::read(body).map_err(|it| Unreadable(it.to_string()))?;
     let content = answer.output.message.content.unwrap_or_default();
     let blocks: Vec<Block> = content.into_iter().filter_map(block).collect();
     let calls = blocks.iter().any(|block| matches!(block, Block::ToolUse(_)));
@@ -144,10 +146,14 @@ fn block(content: Piece) -> Option<Block> {
 impl Reasoning {
     fn read(self) -> Option<Block> {
         if let Some(redacted) = self.redacted_content {
-            return Some(Block::RedactedThinking(signature::read_redacted(redacted)));
+            return match signature::read_redacted(redacted) {
+                Redacted::Thinking(signature) => Some(Block::RedactedThinking(signature)),
+                // Only clients are told such.
+                Redacted::Call(..) | Redacted::Damaged => None,
+            };
         }
         let ReasoningText { text, signature } = self.reasoning_text?;
-        let signature = signature.filter(|it| !it.is_empty()).map(signature::read);
+        let signature = signature.filter(|it| !it.is_empty()).and_then(signature::read);
         let says = !text.is_empty() || signature.is_some();
         says.then_some(Block::Thinking { text, signature })
     }

@@ -6,13 +6,14 @@ use serde_json::value::RawValue;
 
 use super::citation::Citation;
 use super::invoke::chunk_bytes;
-use super::read_response::Picture;
+use super::signature::Redacted;
 use super::stop::Ended;
 use super::usage::Counts;
 use super::{media, signature};
 use crate::protocol::canonical::{Delta, End, Event, Failure, Image, Opening, Source, Start, Stop};
-use crate::protocol::canonical::{ToolKind, Usage};
+use crate::protocol::canonical::{ToolKind, Usage, brief};
 use crate::protocol::framing::eventstream::{Decoder, Kind, Message};
+use crate::protocol::json;
 
 /// How many blocks may be open at once, and how many citations one may have.
 const MOST: usize = 1000;
@@ -339,12 +340,14 @@ impl StreamReader {
         events: &mut Vec<Event>,
     ) -> Result<(), Failure> {
         if let Some(redacted) = reasoning.redacted_content {
-            let redacted = signature::read_redacted(redacted);
-            self.whole(wire, Opening::RedactedThinking(redacted), events);
+            // The others are told to clients alone.
+            if let Redacted::Thinking(signature) = signature::read_redacted(redacted) {
+                self.whole(wire, Opening::RedactedThinking(signature), events);
+            }
         }
         let text = reasoning.text.filter(|text| !text.is_empty()).map(Delta::Thinking);
         let signature = reasoning.signature.filter(|signature| !signature.is_empty());
-        let signature = signature.map(|it| Delta::Signature(signature::read(it)));
+        let signature = signature.and_then(signature::read).map(Delta::Signature);
         for delta in text.into_iter().chain(signature) {
             let index = match self.block(wire) {
                 Some(Open { index, kind: Is::Thinking, .. }) => *index,
@@ -444,10 +447,10 @@ impl StreamReader {
 }
 
 fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(payload).map_err(|error| unreadable(&error))
+    json::read(payload).map_err(|error| unreadable(&error))
 }
 
 fn unreadable(why: &dyn std::fmt::Display) -> Failure {
-    let message = format!("The provider's stream cannot be read: {why}.");
+    let message = format!("The provider's stream cannot be read: {}.", brief(why));
     Failure { message, ..Failure::cut_off() }
 }

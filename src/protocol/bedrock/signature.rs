@@ -9,32 +9,36 @@ use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
 
 use crate::config::Dialect;
-use crate::protocol::canonical::Signature;
-
-const MARKS: [(&str, Dialect); 4] = [
-    ("forebay.anthropic..", Dialect::Anthropic),
-    ("forebay.gemini..", Dialect::Gemini),
-    ("forebay.openai_chat..", Dialect::OpenaiChat),
-    ("forebay.openai_responses..", Dialect::OpenaiResponses),
-];
+use crate::protocol::canonical::{Carried, Signature};
 
 /// `forebay.` in base64, as far as what follows does not change it.
 const ENCODED: &str = "Zm9yZWJheS";
 
+/// What stood in `redactedContent`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Redacted {
+    /// Reasoning that only its provider can read.
+    Thinking(Signature),
+    /// The signature of the call of this id.
+    Call(String, Signature),
+    /// Of our making, and nothing that can be read.
+    Damaged,
+}
+
 /// A signature as `reasoningText.signature` has it.
 pub fn write(signature: &Signature) -> Cow<'_, str> {
-    match MARKS.iter().find(|(_, dialect)| *dialect == signature.dialect) {
-        Some((mark, _)) => Cow::Owned(format!("{mark}{}", signature.data)),
-        None => Cow::Borrowed(&signature.data),
+    match signature.dialect {
+        Dialect::Bedrock => Cow::Borrowed(&signature.data),
+        _ => Cow::Owned(Carried::write(signature)),
     }
 }
 
-pub fn read(text: String) -> Signature {
-    let marked = MARKS.iter().find_map(|(mark, dialect)| {
-        text.strip_prefix(mark).map(|data| (*dialect, data.to_owned()))
-    });
-    let (dialect, data) = marked.unwrap_or((Dialect::Bedrock, text));
-    Signature { dialect, data }
+pub fn read(text: String) -> Option<Signature> {
+    match Carried::read(&text) {
+        Some(Carried::Block(signature)) => Some(signature),
+        Some(Carried::Call(..) | Carried::Damaged) => None,
+        None => Some(Signature { dialect: Dialect::Bedrock, data: text }),
+    }
 }
 
 /// What only its provider can read as `redactedContent` has it, which is base64.
@@ -45,11 +49,19 @@ pub fn write_redacted(signature: &Signature) -> Cow<'_, str> {
     }
 }
 
-pub fn read_redacted(base64: String) -> Signature {
+/// The signature of a call as `redactedContent` has it: Converse has no place for one.
+pub fn write_call(id: &str, signature: &Signature) -> String {
+    STANDARD.encode(Carried::write_call(id, signature))
+}
+
+pub fn read_redacted(base64: String) -> Redacted {
     let marked = base64.starts_with(ENCODED).then(|| STANDARD.decode(&base64).ok()).flatten();
-    match marked.and_then(|bytes| String::from_utf8(bytes).ok()) {
-        Some(text) => read(text),
-        None => Signature { dialect: Dialect::Bedrock, data: base64 },
+    let text = marked.and_then(|bytes| String::from_utf8(bytes).ok());
+    match text.and_then(|text| Carried::read(&text)) {
+        Some(Carried::Block(signature)) => Redacted::Thinking(signature),
+        Some(Carried::Call(id, signature)) => Redacted::Call(id, signature),
+        Some(Carried::Damaged) => Redacted::Damaged,
+        None => Redacted::Thinking(Signature { dialect: Dialect::Bedrock, data: base64 }),
     }
 }
 
@@ -59,11 +71,14 @@ mod tests {
 
     #[test]
     fn a_signature_keeps_its_dialect_on_the_way_through_a_client() {
-        let others = MARKS.iter().map(|(_, dialect)| *dialect);
-        for dialect in others.chain([Dialect::Bedrock]) {
+        for dialect in [Dialect::Anthropic, Dialect::Gemini, Dialect::OpenaiChat, Dialect::Bedrock]
+        {
             let signature = Signature { dialect, data: "c2lnbmF0dXJl".to_owned() };
-            assert_eq!(read(write(&signature).into_owned()), signature);
-            assert_eq!(read_redacted(write_redacted(&signature).into_owned()), signature);
+            assert_eq!(read(write(&signature).into_owned()), Some(signature.clone()));
+            let redacted = write_redacted(&signature).into_owned();
+            assert_eq!(read_redacted(redacted), Redacted::Thinking(signature.clone()));
+            let call = write_call("call.1", &signature);
+            assert_eq!(read_redacted(call), Redacted::Call("call.1".to_owned(), signature));
         }
     }
 

@@ -3,6 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::canonical::Usage;
+use crate::protocol::json::last_member;
+
+/// What an answer took, read from its end: one of Converse, or Titan's vector.
+pub fn last_usage(end: &[u8]) -> Option<Usage> {
+    if let Some(counts) = last_member::<Counts>(end, "usage") {
+        return Some(counts.read());
+    }
+    let input = last_member(end, "inputTextTokenCount")?;
+    Some(Usage { input, ..Usage::default() })
+}
 
 /// `usage` of an answer, and of a stream's `metadata`.
 #[derive(Debug, Default, Deserialize, Serialize)]

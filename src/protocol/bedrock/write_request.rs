@@ -9,6 +9,7 @@ use super::model::Family;
 use super::write_content::{self, Marks, NOT_FETCHED, Writer};
 use super::write_thinking::{self, Thinking};
 use super::write_tools::{self, ToolConfig};
+use crate::protocol::anthropic::enforceable;
 use crate::protocol::canonical::{
     Fate, Field, Format, Invalid, Losses, NameLimits, Request, Role, Target, Turn, arrange,
 };
@@ -230,7 +231,7 @@ fn one_at_a_time(
     Ok(())
 }
 
-/// `outputConfig`, which has its schema as text.
+/// `outputConfig`, which has its schema as text. AWS refuses what Anthropic does.
 fn output(request: &Request, to: &Target, losses: &mut Losses) -> Result<Option<Value>, Invalid> {
     let Format::JsonSchema(schema) = &request.format else { return Ok(None) };
     if !to.rules.structured_outputs {
@@ -238,7 +239,7 @@ fn output(request: &Request, to: &Target, losses: &mut Losses) -> Result<Option<
         return Ok(None);
     }
     let mut json_schema = Map::new();
-    json_schema.insert("schema".to_owned(), schema.schema.get().into());
+    json_schema.insert("schema".to_owned(), enforceable(&schema.schema).get().into());
     json_schema.insert("name".to_owned(), schema.name.as_str().into());
     if let Some(description) = &schema.description {
         json_schema.insert("description".to_owned(), description.as_str().into());
@@ -310,6 +311,7 @@ pub fn fate(field: Field) -> Fate {
         }
         Field::OneToolAtATime => Fate::Converted("Claude's own parameter; others have none"),
         Field::ThinkingHistory => Fate::Converted("what the provider signed itself"),
+        Field::Signature => Fate::Converted("Bedrock's own goes back, others are left out"),
         Field::ImageUrl | Field::DocumentUrl => Fate::Refused(NOT_FETCHED),
         Field::FileId => Fate::Refused("it lies at another provider"),
         Field::MinP
@@ -322,7 +324,6 @@ pub fn fate(field: Field) -> Fate {
         | Field::Verbosity
         | Field::User
         | Field::CacheKey
-        | Field::ImageDetail
-        | Field::Signature => Fate::Dropped,
+        | Field::ImageDetail => Fate::Dropped,
     }
 }

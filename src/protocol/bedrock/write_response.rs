@@ -40,7 +40,8 @@ pub struct Metrics {
 /// left out, because clients that did not ask for citations look for text in `text` alone.
 pub fn write_response(response: &Response, _told: &Told) -> Vec<u8> {
     let (stop_reason, fields) = stop::write(&response.stop);
-    let content = response.blocks.iter().filter_map(Content::of_answer).collect();
+    let told = |block| Content::call_signature(block).into_iter().chain(Content::of_answer(block));
+    let content = response.blocks.iter().flat_map(told).collect();
     let answer = Answer {
         output: Output { message: Message { role: "assistant", content } },
         stop_reason,

@@ -9,7 +9,7 @@ use super::stop::{self, ResponseFields};
 use super::usage::Counts;
 use super::write_response::Metrics;
 use super::{content, signature};
-use crate::protocol::canonical::{Delta, End, Event, Failure, Opening, Sequence, Told};
+use crate::protocol::canonical::{Delta, End, Event, Failure, Opening, Sequence, Signature, Told};
 use crate::protocol::framing::eventstream::write_event;
 
 /// Writes the messages of `ConverseStream`: blocks one after the other, each with its own
@@ -20,6 +20,8 @@ pub struct StreamWriter {
     /// What the sequence lets through; kept for its memory.
     events: Vec<Event>,
     open: Option<Open>,
+    /// The call that is being told.
+    call: Option<Call>,
     /// The next `contentBlockIndex`.
     next: u32,
     over: bool,
@@ -45,6 +47,16 @@ enum Is {
         begun: bool,
     },
     Whole,
+}
+
+/// A call begins with its first delta: its signature stands before it, in a block of its own.
+#[derive(Debug)]
+struct Call {
+    id: String,
+    name: String,
+    begun: bool,
+    /// A signature that came when the call had begun stands behind it.
+    late: Option<Signature>,
 }
 
 #[derive(Serialize)]
@@ -114,7 +126,7 @@ impl StreamWriter {
     /// Converse has no place for anything of `told`, and its streams always tell usage.
     pub fn new(_told: Told) -> Self {
         let (sequence, events) = (Sequence::new(), Vec::new());
-        Self { sequence, events, open: None, next: 0, over: false }
+        Self { sequence, events, open: None, call: None, next: 0, over: false }
     }
 
     /// Appends what the client may see now.
@@ -156,7 +168,8 @@ impl StreamWriter {
         self.open = Some(Open { wire: None, is });
         match block {
             Opening::ToolUse { id, name, .. } => {
-                self.start(StartOf::ToolUse { tool_use_id: id, name }, out);
+                let (id, name) = (id.clone(), name.clone());
+                self.call = Some(Call { id, name, begun: false, late: None });
             }
             Opening::RedactedThinking(signature) => {
                 let redacted = signature::write_redacted(signature);
@@ -175,6 +188,20 @@ impl StreamWriter {
     }
 
     fn delta(&mut self, delta: &Delta, out: &mut Vec<u8>) {
+        if let (Some(call), Delta::Signature(signature)) = (&mut self.call, delta) {
+            if call.begun {
+                match &mut call.late {
+                    Some(late) => late.data.push_str(&signature.data),
+                    None => call.late = Some(signature.clone()),
+                }
+            } else {
+                let redacted = signature::write_call(&call.id, signature);
+                self.call_signature(redacted, out);
+                self.begin_call(out);
+            }
+            return;
+        }
+        self.begin_call(out);
         let Some(Open { is, .. }) = &mut self.open else { return };
         let delta = match (is, delta) {
             (Is::Text, Delta::Text(text) | Delta::Refusal(text)) if !text.is_empty() => {
@@ -201,12 +228,33 @@ impl StreamWriter {
         self.more(delta, out);
     }
 
+    /// Tells the beginning of a call whose beginning was not told yet.
+    fn begin_call(&mut self, out: &mut Vec<u8>) {
+        let Some(call) = self.call.as_mut().filter(|call| !call.begun) else { return };
+        call.begun = true;
+        let (id, name) = (call.id.clone(), call.name.clone());
+        self.start(StartOf::ToolUse { tool_use_id: &id, name: &name }, out);
+    }
+
+    /// A block that signs a call.
+    fn call_signature(&mut self, redacted: String, out: &mut Vec<u8>) {
+        let content_block_index = self.next;
+        self.next += 1;
+        let delta = DeltaOf::ReasoningContent(Reasoning::RedactedContent(Cow::Owned(redacted)));
+        self.send("contentBlockDelta", &BlockDelta { content_block_index, delta }, out);
+        self.send("contentBlockStop", &BlockStop { content_block_index }, out);
+    }
+
     fn close(&mut self, out: &mut Vec<u8>) {
+        self.begin_call(out);
         if matches!(self.open, Some(Open { is: Is::Call { begun: false }, .. })) {
             self.more(DeltaOf::ToolUse { input: "{}" }, out);
         }
         if let Some(Open { wire: Some(content_block_index), .. }) = self.open.take() {
             self.send("contentBlockStop", &BlockStop { content_block_index }, out);
+        }
+        if let Some(Call { id, late: Some(signature), .. }) = self.call.take() {
+            self.call_signature(signature::write_call(&id, &signature), out);
         }
     }
 

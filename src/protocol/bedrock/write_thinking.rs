@@ -1,7 +1,7 @@
 //! How hard the model shall think, in the words its family has for it. They stand among
 //! `additionalModelRequestFields`, because Converse has none of its own.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::protocol::canonical::{
     Block, Effort, Fate, Field, Invalid, Losses, Reasoning, Request, Rules, ThinkingRule, Turn,

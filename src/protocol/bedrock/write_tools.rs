@@ -1,11 +1,14 @@
 //! `toolConfig`: what the model may call.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::content::CachePoint;
 use super::model::Family;
 use super::write_content::Marks;
+use crate::protocol::anthropic::enforceable;
 use crate::protocol::canonical::{
     Block, Fate, Field, Invalid, Json, Losses, Request, Target, Tool, ToolChoice, Turn,
 };
@@ -79,10 +82,9 @@ pub fn write<'a>(
     let called = called(turns);
     let choice = request.tool_choice.as_ref();
     let is_none = choice == Some(&ToolChoice::None);
-    let is_among = |tool: &&Tool| match choice {
-        Some(ToolChoice::Among { names, .. }) => names.contains(&tool.name),
-        _ => true,
-    };
+    let among = choice.and_then(ToolChoice::among);
+    let is_among =
+        |tool: &&Tool| among.as_ref().is_none_or(|names| names.contains(tool.name.as_str()));
     let are_none = !request.tools.iter().any(|tool| is_among(&tool));
     if called.is_empty() && (is_none || are_none) {
         return Ok(None);
@@ -124,9 +126,10 @@ pub fn write<'a>(
 /// The names of the tools that were called, each once.
 fn called(turns: &[Turn]) -> Vec<&str> {
     let mut names: Vec<&str> = Vec::new();
+    let mut known: HashSet<&str> = HashSet::new();
     for block in turns.iter().flat_map(|turn| &turn.blocks) {
         if let Block::ToolUse(call) = block
-            && !names.contains(&call.name.as_str())
+            && known.insert(&call.name)
         {
             names.push(&call.name);
         }
@@ -144,11 +147,14 @@ fn spec<'a>(tool: &'a Tool, to: &Target, losses: &mut Losses) -> Result<Spec<'a>
     if wants_strict && !to.rules.structured_outputs {
         losses.lose(Field::StrictTools, Fate::Dropped)?;
     }
+    let strict = wants_strict && to.rules.structured_outputs;
+    let schema = schema(tool.schema.as_deref(), Family::of(to));
+    let json = if strict { enforceable(&schema).into_owned() } else { schema };
     Ok(Spec {
         name: &tool.name,
         description: tool.description.as_deref().filter(|text| !text.trim().is_empty()),
-        input_schema: InputSchema { json: schema(tool.schema.as_deref(), Family::of(to)) },
-        strict: wants_strict && to.rules.structured_outputs,
+        input_schema: InputSchema { json },
+        strict,
     })
 }
 

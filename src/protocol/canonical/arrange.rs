@@ -1,6 +1,6 @@
 //! A conversation in the order a provider accepts: roles that alternate, calls with their results.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use sha2::{Digest, Sha256};
 
@@ -92,7 +92,7 @@ fn digest(text: &str) -> String {
 /// the order of the calls; each has the call's name. A call without a result, and a result without a
 /// call, are refused. An id that an earlier call has already is changed, in the call and its result.
 pub fn arrange(turns: &[Turn], rules: Arrange) -> Result<Vec<Turn>, Invalid> {
-    let mut results = Vec::new();
+    let mut results = Results::default();
     let mut line = Line { turns: Vec::with_capacity(turns.len() + 1), merge: rules.merge };
     for (place, turn) in turns.iter().enumerate() {
         let blocks = without_results(place, turn, rules.no_blank_text, &mut results);
@@ -103,7 +103,7 @@ pub fn arrange(turns: &[Turn], rules: Arrange) -> Result<Vec<Turn>, Invalid> {
             line.push(place, role, blocks);
         }
     }
-    let mut ids = Ids { limits: rules.ids, seen: HashSet::new() };
+    let mut ids = Ids { limits: rules.ids, seen: HashSet::new(), repeats: HashMap::new() };
     let mut arranged = Line { turns: Vec::with_capacity(turns.len() + 1), merge: rules.merge };
     for Placed { place, mut turn } in line.turns {
         let answers = answer(&mut turn, place, &mut results, &mut ids)?;
@@ -118,7 +118,7 @@ pub fn arrange(turns: &[Turn], rules: Arrange) -> Result<Vec<Turn>, Invalid> {
         }
     }
     if let Some(orphan) = results.first() {
-        let id = &orphan.result.id;
+        let id = &orphan.id;
         return Err(refused(format!("the result of call {id:?} belongs to no call before it")));
     }
     finish(arranged.turns.into_iter().map(|placed| placed.turn).collect(), rules)
@@ -157,10 +157,51 @@ struct Placed {
 }
 
 /// A result that waits for its call, with the cache mark behind it.
-struct Waiting {
+struct Waiting<'t> {
     place: usize,
-    result: ToolResult,
+    result: &'t ToolResult,
     mark: Option<Block>,
+}
+
+/// The results that wait for their calls.
+#[derive(Default)]
+struct Results<'t> {
+    /// In their order; `None` where one was taken.
+    all: Vec<Option<Waiting<'t>>>,
+    /// Where those of an id stand, in their order.
+    by_id: HashMap<&'t str, VecDeque<usize>>,
+}
+
+impl<'t> Results<'t> {
+    fn push(&mut self, place: usize, result: &'t ToolResult) {
+        self.by_id.entry(&result.id).or_default().push_back(self.all.len());
+        self.all.push(Some(Waiting { place, result, mark: None }));
+    }
+
+    /// The mark behind the result that was pushed last.
+    fn mark(&mut self, mark: &Block) {
+        if let Some(Some(last)) = self.all.last_mut() {
+            last.mark = Some(mark.clone());
+        }
+    }
+
+    /// The first of this id that came behind `place`. Places are asked for in their order, so that one
+    /// before it has no call any more.
+    fn take(&mut self, id: &str, place: usize) -> Option<Waiting<'t>> {
+        let of_id = self.by_id.get_mut(id)?;
+        while let Some(at) = of_id.pop_front() {
+            let found = self.all.get_mut(at)?.take_if(|it| it.place > place);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// The first that nobody took.
+    fn first(&self) -> Option<&'t ToolResult> {
+        self.all.iter().flatten().next().map(|waiting| waiting.result)
+    }
 }
 
 /// Turns one after the other, merged as asked.
@@ -184,11 +225,11 @@ impl Line {
 }
 
 /// A turn's blocks but its results, which go to `results`.
-fn without_results(
+fn without_results<'t>(
     place: usize,
-    turn: &Turn,
+    turn: &'t Turn,
     no_blank: bool,
-    results: &mut Vec<Waiting>,
+    results: &mut Results<'t>,
 ) -> Vec<Block> {
     let mut blocks = Vec::with_capacity(turn.blocks.len());
     let mut behind_result = false;
@@ -197,22 +238,17 @@ fn without_results(
         match block {
             Block::ToolResult(result) => {
                 is_result = true;
-                results.push(Waiting { place, result: result.clone(), mark: None });
+                results.push(place, result);
             }
-            Block::Cache(_) if behind_result => {
-                if let Some(last) = results.last_mut() {
-                    last.mark = Some(block.clone());
-                }
-            }
+            Block::Cache(_) if behind_result => results.mark(block),
             Block::Text { text, .. } if no_blank && text.trim().is_empty() => {}
             _ => blocks.push(block.clone()),
         }
         behind_result = is_result;
     }
     // A mark with nothing left before it marks nothing.
-    while matches!(blocks.first(), Some(Block::Cache(_))) {
-        blocks.remove(0);
-    }
+    let first = blocks.iter().take_while(|block| matches!(block, Block::Cache(_))).count();
+    blocks.drain(..first);
     blocks
 }
 
@@ -242,17 +278,16 @@ fn placed(
 fn answer(
     turn: &mut Turn,
     place: usize,
-    results: &mut Vec<Waiting>,
+    results: &mut Results,
     ids: &mut Ids,
 ) -> Result<Vec<Block>, Invalid> {
     let mut answers = Vec::new();
     for block in &mut turn.blocks {
         let Block::ToolUse(call) = block else { continue };
-        let found = results.iter().position(|it| it.place > place && it.result.id == call.id);
-        let Some(found) = found else {
+        let Some(Waiting { result, mark, .. }) = results.take(&call.id, place) else {
             return Err(refused(format!("call {:?} has no result behind it", call.id)));
         };
-        let Waiting { mut result, mark, .. } = results.remove(found);
+        let mut result = result.clone();
         call.id = ids.assign(&call.id);
         result.id.clone_from(&call.id);
         result.name.get_or_insert_with(|| call.name.clone());
@@ -266,19 +301,26 @@ fn answer(
 struct Ids {
     limits: IdLimits,
     seen: HashSet<String>,
+    /// How often an id has come that was taken: where to go on with it.
+    repeats: HashMap<String, usize>,
 }
 
 impl Ids {
     fn assign(&mut self, id: &str) -> String {
-        let mut fit = self.limits.fit(id);
-        let mut count = 1;
-        while !self.seen.insert(fit.clone()) {
-            count += 1;
-            let room = self.limits.longest.saturating_sub(SUFFIX);
-            let kept: String = self.limits.fit(id).chars().take(room).collect();
-            fit = format!("{kept}_{}", digest(&format!("{id} {count}")));
+        let fit = self.limits.fit(id);
+        if self.seen.insert(fit.clone()) {
+            return fit;
         }
-        fit
+        let room = self.limits.longest.saturating_sub(SUFFIX);
+        let kept: String = fit.chars().take(room).collect();
+        let count = self.repeats.entry(id.to_owned()).or_insert(1);
+        loop {
+            *count += 1;
+            let other = format!("{kept}_{}", digest(&format!("{id} {count}")));
+            if self.seen.insert(other.clone()) {
+                return other;
+            }
+        }
     }
 }
 

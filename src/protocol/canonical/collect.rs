@@ -115,10 +115,9 @@ fn pieces(block: &Block) -> Option<(Opening, Vec<Delta>)> {
             let ToolUse { id, name, namespace, kind, arguments, signature } = call.clone();
             let arguments = (!arguments.is_empty()).then_some(Delta::Arguments(arguments));
             let signature = signature.map(Delta::Signature);
-            (
-                Opening::ToolUse { id, name, namespace, kind },
-                arguments.into_iter().chain(signature).collect(),
-            )
+            // Some dialects tell a call's signature before the call.
+            let deltas = signature.into_iter().chain(arguments).collect();
+            (Opening::ToolUse { id, name, namespace, kind }, deltas)
         }
         Block::Image(image) => (Opening::Image(image.clone()), Vec::new()),
         _ => return None,

@@ -1,11 +1,13 @@
 //! Holds a model to a JSON Schema by a tool it must call, where it cannot be held to one otherwise.
 
+use std::collections::HashSet;
+
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
-    Block, Delta, Event, Format, Opening, Request, Response, Schema, Stop, Tool, ToolChoice,
+    Block, Delta, Event, Fate, Field, Format, Invalid, Json, Losses, Opening, Request, Response,
+    Schema, Stop, Tool, ToolChoice, ToolKind,
 };
-use super::{Json, ToolKind};
 use crate::protocol::json::Object;
 
 /// What the tool is called, unless the client has one of that name.
@@ -37,14 +39,18 @@ pub struct Emulation {
 
 impl Emulation {
     /// Puts a tool in the place of the schema that the request asks for; `None` where it asks for
-    /// none. Where the client demands a call of its own tools there is no text to hold to the schema.
-    pub fn apply(request: &mut Request) -> Option<Self> {
+    /// none. Where the client demands a call of its own tools there is no text to hold to the schema:
+    /// it is given up, as a loss.
+    pub fn apply(request: &mut Request, losses: &mut Losses) -> Result<Option<Self>, Invalid> {
         if !matches!(request.format, Format::JsonSchema(_)) {
-            return None;
+            return Ok(None);
         }
-        let Format::JsonSchema(schema) = std::mem::take(&mut request.format) else { return None };
+        let Format::JsonSchema(schema) = std::mem::take(&mut request.format) else {
+            return Ok(None);
+        };
+        let taken: HashSet<&str> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
         let mut name = NAME.to_owned();
-        while request.tools.iter().any(|tool| tool.name == name) {
+        while taken.contains(name.as_str()) {
             name.push('_');
         }
         match &mut request.tool_choice {
@@ -52,7 +58,7 @@ impl Emulation {
                 ToolChoice::Named(_)
                 | ToolChoice::Required
                 | ToolChoice::Among { required: true, .. },
-            ) => return None,
+            ) => return losses.lose(Field::JsonSchema, Fate::Dropped).map(|()| None),
             Some(ToolChoice::Among { names, required }) => {
                 names.push(name.clone());
                 *required = true;
@@ -68,7 +74,7 @@ impl Emulation {
         let (tool, wrapped) = tool(name.clone(), schema);
         request.tools.push(tool);
         let (open, left_out) = (None, Vec::new());
-        Some(Self { name, wrapped, open, answered: false, others: false, left_out })
+        Ok(Some(Self { name, wrapped, open, answered: false, others: false, left_out }))
     }
 
     /// Makes text of the call in a stream. What is not told is a [`Event::Ping`] then.

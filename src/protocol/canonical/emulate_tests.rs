@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::{Dialect, Translation};
 use crate::protocol::canonical::{Collector, Start, ToolUse, replay};
 use proptest::prelude::*;
 
@@ -12,12 +13,23 @@ fn request(schema: &str) -> Request {
     Request { format: Format::JsonSchema(schema), ..Request::default() }
 }
 
+fn losses() -> Losses {
+    Losses::new(Dialect::OpenaiChat, Translation::Lenient)
+}
+
+fn apply(request: &mut Request) -> Option<Emulation> {
+    let mut losses = losses();
+    let applied = Emulation::apply(request, &mut losses).unwrap();
+    assert!(losses.dropped().is_empty());
+    applied
+}
+
 const CITY: &str = r#"{"type":"object","properties":{"city":{"type":"string"}}}"#;
 
 /// One with a tool of the client's own.
 fn with_tool(schema: &str) -> Request {
     let mut own = request(schema);
-    Emulation::apply(&mut own).unwrap();
+    apply(&mut own).unwrap();
     own.tools[0].name = "search".to_owned();
     Request { tools: own.tools, ..request(schema) }
 }
@@ -40,7 +52,7 @@ fn answer(blocks: Vec<Block>) -> Response {
 #[test]
 fn a_schema_becomes_a_tool_that_must_be_called() {
     let mut request = request(CITY);
-    Emulation::apply(&mut request).unwrap();
+    apply(&mut request).unwrap();
     assert!(matches!(request.format, Format::Text));
     assert_eq!(request.tool_choice, Some(ToolChoice::Named(NAME.to_owned())));
     assert_eq!(request.parallel_tools, Some(false));
@@ -51,7 +63,7 @@ fn a_schema_becomes_a_tool_that_must_be_called() {
 #[test]
 fn a_request_without_a_schema_stays_as_it_is() {
     let mut request = Request { format: Format::JsonObject, ..Request::default() };
-    assert!(Emulation::apply(&mut request).is_none());
+    assert!(apply(&mut request).is_none());
     assert!(matches!(request.format, Format::JsonObject));
     assert!(request.tools.is_empty());
 }
@@ -59,14 +71,14 @@ fn a_request_without_a_schema_stays_as_it_is() {
 #[test]
 fn beside_other_tools_one_of_all_must_be_called() {
     let mut request = with_tool(CITY);
-    Emulation::apply(&mut request).unwrap();
+    apply(&mut request).unwrap();
     assert_eq!(request.tool_choice, Some(ToolChoice::Required));
     assert_eq!(request.parallel_tools, None);
     assert_eq!(request.tools.len(), 2);
     let mut request = with_tool(CITY);
     let names = vec!["search".to_owned()];
     request.tool_choice = Some(ToolChoice::Among { names, required: false });
-    Emulation::apply(&mut request).unwrap();
+    apply(&mut request).unwrap();
     let names = vec!["search".to_owned(), NAME.to_owned()];
     assert_eq!(request.tool_choice, Some(ToolChoice::Among { names, required: true }));
 }
@@ -75,7 +87,7 @@ fn beside_other_tools_one_of_all_must_be_called() {
 fn where_no_tool_may_be_called_the_answer_must_be() {
     let mut request = with_tool(CITY);
     request.tool_choice = Some(ToolChoice::None);
-    Emulation::apply(&mut request).unwrap();
+    apply(&mut request).unwrap();
     assert_eq!(request.tool_choice, Some(ToolChoice::Named(NAME.to_owned())));
 }
 
@@ -85,7 +97,9 @@ fn where_a_call_is_demanded_there_is_no_text_to_hold() {
     for choice in [named, ToolChoice::Required] {
         let mut request = with_tool(CITY);
         request.tool_choice = Some(choice.clone());
-        assert!(Emulation::apply(&mut request).is_none());
+        let mut losses = losses();
+        assert!(Emulation::apply(&mut request, &mut losses).unwrap().is_none());
+        assert_eq!(losses.dropped(), ["response_format"]);
         assert_eq!((request.tools.len(), request.tool_choice), (1, Some(choice)));
     }
 }
@@ -94,13 +108,13 @@ fn where_a_call_is_demanded_there_is_no_text_to_hold() {
 fn a_tool_of_the_same_name_is_told_apart() {
     let mut request = with_tool(CITY);
     request.tools[0].name = NAME.to_owned();
-    Emulation::apply(&mut request).unwrap();
+    apply(&mut request).unwrap();
     assert_ne!(request.tools[0].name, request.tools[1].name);
 }
 
 #[test]
 fn the_call_becomes_the_answers_text() {
-    let mut emulation = Emulation::apply(&mut request(CITY)).unwrap();
+    let mut emulation = apply(&mut request(CITY)).unwrap();
     let mut response = answer(vec![call(NAME, r#"{"city": "Rome"}"#)]);
     emulation.restore_response(&mut response);
     assert_eq!(response.blocks, [Block::text(r#"{"city": "Rome"}"#)]);
@@ -109,7 +123,7 @@ fn the_call_becomes_the_answers_text() {
 
 #[test]
 fn calls_of_other_tools_stay_calls() {
-    let mut emulation = Emulation::apply(&mut with_tool(CITY)).unwrap();
+    let mut emulation = apply(&mut with_tool(CITY)).unwrap();
     let mut response = answer(vec![call("search", "{}")]);
     emulation.restore_response(&mut response);
     assert_eq!(response, answer(vec![call("search", "{}")]));
@@ -128,7 +142,7 @@ fn an_answer_is_told_once() {
 #[test]
 fn a_schema_of_no_object_is_wrapped_and_what_it_refers_to_stays_at_the_root() {
     let mut request = request(r##"{"$ref":"#/$defs/T","$defs":{"T":{"type":"array"}}}"##);
-    Emulation::apply(&mut request).unwrap();
+    apply(&mut request).unwrap();
     let wrapped: serde_json::Value =
         serde_json::from_str(request.tools[0].schema.as_ref().unwrap().get()).unwrap();
     assert_eq!(wrapped["type"], "object");
@@ -159,7 +173,7 @@ fn what_is_wrapped_is_told_without_its_wrapper() {
 
 fn restored(request: &mut Request, response: &Response) -> Response {
     let mut response = response.clone();
-    Emulation::apply(request).unwrap().restore_response(&mut response);
+    apply(request).unwrap().restore_response(&mut response);
     response
 }
 
@@ -168,7 +182,7 @@ fn streamed(request: &mut Request, response: &Response) -> Response {
 }
 
 fn collect(request: &mut Request, events: Vec<Event>) -> Response {
-    let mut emulation = Emulation::apply(request).unwrap();
+    let mut emulation = apply(request).unwrap();
     let mut collector = Collector::default();
     let mut events = events.into_iter();
     events

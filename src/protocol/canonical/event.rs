@@ -11,9 +11,17 @@ use super::{Annotation, Failure, Image, Signature, Stop, ToolKind, Usage};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Start(Start),
-    Open { index: u32, block: Opening },
-    Delta { index: u32, delta: Delta },
-    Close { index: u32 },
+    Open {
+        index: u32,
+        block: Opening,
+    },
+    Delta {
+        index: u32,
+        delta: Delta,
+    },
+    Close {
+        index: u32,
+    },
     /// Nothing happens, and the provider says so.
     Ping,
     End(End),
@@ -41,7 +49,12 @@ pub enum Opening {
     /// Whole: nothing but `Close` follows.
     RedactedThinking(Signature),
     Refusal,
-    ToolUse { id: String, name: String, namespace: Option<String>, kind: ToolKind },
+    ToolUse {
+        id: String,
+        name: String,
+        namespace: Option<String>,
+        kind: ToolKind,
+    },
     /// Whole: nothing but `Close` follows.
     Image(Image),
 }

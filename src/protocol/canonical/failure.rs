@@ -1,15 +1,21 @@
 //! What goes wrong at a provider, and how its body says so.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::scrubbed;
+
 /// The longest message taken over from a provider, in characters.
 const LONGEST_MESSAGE: usize = 2000;
 
+/// The longest reason that is told for what cannot be read, in characters.
+const LONGEST_REASON: usize = 300;
+
 /// An answer or a stream that is not what its dialect promises.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the provider's answer cannot be read: {0}")]
+#[error("the provider's answer cannot be read: {}", brief(.0))]
 pub struct Unreadable(pub String);
 
 /// A provider's failure, before or in a stream.
@@ -65,16 +71,44 @@ pub struct Refusal<'a> {
 impl Failure {
     /// A failure in a stream, as its client is told of it.
     pub fn refusal<'a>(&'a self, request_id: &'a str) -> Refusal<'a> {
+        if matches!(self.kind, FailureKind::Authentication | FailureKind::Permission) {
+            // The credentials are ours: a client that is told 401 takes its own for bad.
+            let message = "The provider refused the gateway's own credentials.";
+            return Refusal {
+                status: 502,
+                code: "upstream_auth",
+                message,
+                param: None,
+                request_id,
+            };
+        }
         let code = match self.kind {
             FailureKind::ContextOverflow => "context_length_exceeded",
             FailureKind::Filtered => "content_filter",
             FailureKind::RateLimit => "rate_limit_exceeded",
             FailureKind::Quota => "insufficient_quota",
-            FailureKind::Invalid => self.code.as_deref().unwrap_or("invalid_request"),
+            FailureKind::Invalid => self.own_code().unwrap_or("invalid_request"),
+            // What ends a stream of ours.
+            FailureKind::Overloaded if self.code.as_deref() == Some("overloaded") => "overloaded",
             _ => "upstream_error",
         };
         let (message, param) = (self.message.as_str(), self.param.as_deref());
         Refusal { status: self.kind.status(), code, message, param, request_id }
+    }
+
+    /// The provider's code, where it says more than that the request is invalid.
+    fn own_code(&self) -> Option<&str> {
+        const NO_MORE: [&str; 8] = [
+            "invalid_request_error",
+            "INVALID_ARGUMENT",
+            "FAILED_PRECONDITION",
+            "ValidationException",
+            "validationException",
+            "BadRequestError",
+            "Bad Request",
+            "validation",
+        ];
+        self.code.as_deref().filter(|code| !NO_MORE.contains(code))
     }
 
     /// A stream that was cut off.
@@ -104,6 +138,7 @@ impl Failure {
             failure.code = Some(name.rsplit('#').next().unwrap_or(name).to_owned());
         }
         failure.status = status.or(failure.status);
+        failure.message = scrubbed(failure.message);
         if failure.message.is_empty() {
             failure.message = match failure.status {
                 Some(status) => format!("The provider answered with status {status}."),
@@ -118,7 +153,9 @@ impl Failure {
     fn judge(&self) -> FailureKind {
         let code = self.code.as_deref().unwrap_or_default();
         let message = self.message.to_ascii_lowercase();
-        let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+        // A message repeats what the caller wrote: its words count where the status leaves room.
+        let tells = matches!(self.status, None | Some(400 | 413 | 422));
+        let says = |words: &[&str]| tells && words.iter().any(|words| message.contains(words));
         if matches!(code, "context_length_exceeded" | "model_context_window_exceeded")
             || says(&[
                 "maximum context length",
@@ -134,15 +171,25 @@ impl Failure {
         if matches!(code, "content_filter" | "content_policy_violation") {
             return FailureKind::Filtered;
         }
-        if matches!(code, "insufficient_quota" | "billing_error" | "credit_balance_exhausted")
-            || says(&["credit balance is too low"])
+        if matches!(
+            code,
+            "insufficient_quota"
+                | "billing_error"
+                | "credit_balance_exhausted"
+                | "ServiceQuotaExceededException"
+                | "serviceQuotaExceededException"
+        ) || says(&["credit balance is too low"])
         {
             return FailureKind::Quota;
         }
-        if let Some(kind) = FailureKind::of_code(code) {
-            return kind;
-        }
-        self.status.map_or(FailureKind::Server, FailureKind::of_status)
+        let by_status = self.status.map(FailureKind::of_status);
+        // The two that are said of anything: a status may know better.
+        let known = match (FailureKind::of_code(code), self.status) {
+            (Some(FailureKind::Invalid), Some(401..))
+            | (Some(FailureKind::Server), Some(500..)) => None,
+            (known, _) => known,
+        };
+        known.or(by_status).unwrap_or_default()
     }
 }
 
@@ -155,7 +202,9 @@ impl FailureKind {
                 Self::RateLimit
             }
             "overloaded_error" | "server_is_overloaded" | "UNAVAILABLE"
-            | "ServiceUnavailableException" | "serviceUnavailableException" => Self::Overloaded,
+            | "ServiceUnavailableException" | "serviceUnavailableException"
+            // TGI
+            | "overloaded" => Self::Overloaded,
             "authentication_error" | "invalid_api_key" | "UNAUTHENTICATED"
             | "UnrecognizedClientException" | "ExpiredTokenException"
             | "InvalidSignatureException" | "API_KEY_INVALID" => Self::Authentication,
@@ -167,10 +216,12 @@ impl FailureKind {
             | "modelTimeoutException" => Self::Timeout,
             "invalid_request_error" | "INVALID_ARGUMENT" | "FAILED_PRECONDITION"
             | "ValidationException" | "validationException" | "BadRequestError"
-            | "unsupported_parameter" | "invalid_prompt" => Self::Invalid,
+            | "unsupported_parameter" | "invalid_prompt" | "validation" => Self::Invalid,
             "api_error" | "server_error" | "INTERNAL" | "InternalServerException"
             | "internalServerException" | "ModelErrorException" | "modelStreamErrorException"
-            | "ModelStreamErrorException" | "InternalServerError" => Self::Server,
+            | "ModelStreamErrorException" | "InternalServerError"
+            // TGI
+            | "generation" | "incomplete_generation" => Self::Server,
             _ => return None,
         })
     }
@@ -185,6 +236,8 @@ impl FailureKind {
             413 => Self::TooLarge,
             429 => Self::RateLimit,
             503 | 529 => Self::Overloaded,
+            // Bedrock, TGI: the model failed.
+            424 => Self::Server,
             400..=499 => Self::Invalid,
             _ => Self::Server,
         }
@@ -251,11 +304,15 @@ fn reason(error: &Value) -> Option<String> {
     reasons.find(|reason| *reason == "API_KEY_INVALID").map(str::to_owned)
 }
 
+/// The longest time to wait that is believed, in seconds: a day.
+const LONGEST_WAIT: f64 = 86_400.0;
+
 /// Google's `RetryInfo`: `"retryDelay": "34.4s"`.
 fn retry_info(error: &Value) -> Option<Duration> {
     let details = error.get("details")?.as_array()?;
     let delay = details.iter().find_map(|detail| detail.get("retryDelay")?.as_str())?;
     let seconds: f64 = delay.strip_suffix('s')?.parse().ok()?;
+    let seconds = if seconds > LONGEST_WAIT { LONGEST_WAIT } else { seconds };
     Duration::try_from_secs_f64(seconds).ok()
 }
 
@@ -269,6 +326,11 @@ fn detail(error: &Value) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// The beginning of a reason: what a parser complains of may repeat all of a text.
+pub fn brief(reason: impl fmt::Display) -> String {
+    reason.to_string().chars().take(LONGEST_REASON).collect()
 }
 
 /// The beginning of a body that is no JSON.
@@ -299,10 +361,18 @@ mod tests {
                 "no",
                 FailureKind::Overloaded,
             ),
-            (r#"[{"error":{"code":400,"message":"no","status":"NOT_FOUND"}}]"#, "no", FailureKind::NotFound),
-            (r#"{"error":"no","error_type":"overloaded"}"#, "no", FailureKind::Invalid),
+            (
+                r#"[{"error":{"code":400,"message":"no","status":"NOT_FOUND"}}]"#,
+                "no",
+                FailureKind::NotFound,
+            ),
+            (r#"{"error":"no","error_type":"overloaded"}"#, "no", FailureKind::Overloaded),
             (r#"{"Message":"no"}"#, "no", FailureKind::Invalid),
-            (r#"{"detail":[{"loc":["body"],"msg":"a"},{"msg":"b"}]}"#, "a; b", FailureKind::Invalid),
+            (
+                r#"{"detail":[{"loc":["body"],"msg":"a"},{"msg":"b"}]}"#,
+                "a; b",
+                FailureKind::Invalid,
+            ),
             ("<h1>no</h1>\n", "<h1>no</h1>", FailureKind::Invalid),
             ("", "The provider answered with status 400.", FailureKind::Invalid),
         ] {
@@ -327,6 +397,85 @@ mod tests {
         let body = r#"{"error":{"code":400,"message":"m","status":"INVALID_ARGUMENT",
             "details":[{"reason":"API_KEY_INVALID"}]}}"#;
         assert_eq!(read(400, body).kind, FailureKind::Authentication);
+    }
+
+    #[test]
+    fn a_time_to_wait_is_a_day_at_most() {
+        for (delay, seconds) in [
+            ("86401s", Some(86_400)),
+            ("1e300s", Some(86_400)),
+            ("infs", Some(86_400)),
+            ("NaNs", None),
+            ("-1s", None),
+        ] {
+            let body = format!(r#"{{"error":{{"details":[{{"retryDelay":"{delay}"}}]}}}}"#);
+            let wait = read(429, &body).retry_after;
+            assert_eq!(wait, seconds.map(Duration::from_secs), "{delay}");
+        }
+    }
+
+    #[test]
+    fn a_spent_quota_of_amazons_is_one() {
+        let name = Some("ServiceQuotaExceededException");
+        let failure = Failure::read(Some(400), name, br#"{"message":"m"}"#);
+        assert_eq!(failure.kind, FailureKind::Quota);
+    }
+
+    #[test]
+    fn words_count_only_where_the_status_leaves_room_for_them() {
+        for words in ["Prompt is too long", "Your credit balance is too low"] {
+            let body = format!(r#"{{"error":{{"message":"no such model: {words}"}}}}"#);
+            for (status, kind) in [
+                (404, FailureKind::NotFound),
+                (429, FailureKind::RateLimit),
+                (500, FailureKind::Server),
+            ] {
+                assert_eq!(read(status, &body).kind, kind, "{words} {status}");
+            }
+            for status in [400, 413, 422] {
+                let kind = read(status, &body).kind;
+                assert!(matches!(kind, FailureKind::ContextOverflow | FailureKind::Quota));
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_key_of_ours_is_not_told_as_the_clients() {
+        let body = r#"{"error":{"message":"API key not valid","status":"UNAUTHENTICATED"}}"#;
+        let failure = read(401, body);
+        let told = failure.refusal("");
+        assert_eq!((told.status, told.code), (502, "upstream_auth"));
+        assert!(!told.message.contains("not valid"));
+    }
+
+    #[test]
+    fn a_code_is_told_where_it_says_more_than_that_the_request_is_invalid() {
+        let body = |code| format!(r#"{{"error":{{"message":"m","code":"{code}"}}}}"#);
+        assert_eq!(read(400, &body("INVALID_ARGUMENT")).refusal("").code, "invalid_request");
+        assert_eq!(read(400, &body("decimal_below_min")).refusal("").code, "decimal_below_min");
+    }
+
+    #[test]
+    fn a_model_that_failed_is_the_providers_fault() {
+        let body = r#"{"error":"Request failed during generation","error_type":"generation"}"#;
+        assert_eq!(read(424, body).kind, FailureKind::Server);
+        assert_eq!(read(424, r#"{"message":"m"}"#).kind, FailureKind::Server);
+    }
+
+    #[test]
+    fn a_status_knows_better_than_a_word_that_is_said_of_anything() {
+        let body = r#"{"error":{"message":"no","type":"invalid_request_error"}}"#;
+        for (status, kind) in [
+            (400, FailureKind::Invalid),
+            (404, FailureKind::NotFound),
+            (413, FailureKind::TooLarge),
+            (422, FailureKind::Invalid),
+            (500, FailureKind::Server),
+        ] {
+            assert_eq!(read(status, body).kind, kind, "{status}");
+        }
+        let body = r#"{"error":{"message":"no","type":"InternalServerError","code":503}}"#;
+        assert_eq!(Failure::read(None, None, body.as_bytes()).kind, FailureKind::Overloaded);
     }
 
     #[test]

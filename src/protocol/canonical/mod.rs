@@ -20,6 +20,7 @@
 
 mod arguments;
 mod arrange;
+mod carried;
 mod collect;
 pub mod count;
 mod embeddings;
@@ -34,25 +35,28 @@ mod reasoning;
 mod request;
 mod response;
 mod rules;
+mod scrub;
 mod sequence;
 mod usage;
 
 pub use arguments::{Arguments, object_or_wrapped};
 pub use arrange::{Arrange, IdLimits, Merge, SystemInside, arrange};
+pub use carried::Carried;
 pub use collect::{Collector, replay};
 pub use embeddings::{EmbedForm, EmbedPurpose, EmbedRequest, EmbedResponse};
 pub use emulate::Emulation;
 pub use event::{Delta, End, Event, Opening, Start};
-pub use failure::{Failure, FailureKind, Refusal, Unreadable};
+pub use failure::{Failure, FailureKind, Refusal, Unreadable, brief};
 pub use fields::{Fate, Field};
 pub use losses::{Invalid, Losses};
 pub use names::{NameLimits, Names};
 pub use reasoning::{Effort, Reasoning};
 pub use request::{
-    Asked, Block, CacheMark, Document, Format, Image, Json, Media, Request, Role, Schema, Signature,
-    Source, Target, Tool, ToolChoice, ToolKind, ToolResult, ToolUse, Turn,
+    Asked, Block, CacheMark, Document, Format, Image, Json, Media, Request, Role, Schema,
+    Signature, Source, Target, Tool, ToolChoice, ToolKind, ToolResult, ToolUse, Turn,
 };
 pub use response::{Annotation, Response, Stop, Told};
 pub use rules::{ReasoningField, Rules, ThinkingRule};
+pub use scrub::{scrub, scrubbed};
 pub use sequence::Sequence;
 pub use usage::{Usage, estimated_tokens};

@@ -62,12 +62,14 @@ struct Known {
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     sent: HashMap<Known, String>,
+    /// By a name that stands in groups: the first, in the alphabet's order, that one of it is sent by.
+    grouped: HashMap<String, String>,
     /// By what was sent: the tool.
     known: HashMap<Known, Known>,
     /// Names that were sent of tools that take free text and became functions.
     free: HashSet<String>,
     /// Calls of such tools whose text is being told, by their block.
-    open: Vec<(u32, FreeText)>,
+    open: HashMap<u32, FreeText>,
 }
 
 impl Names {
@@ -116,16 +118,18 @@ impl Names {
             Event::Open { index, block: Opening::ToolUse { name, namespace, kind, .. } } => {
                 if self.free.contains(name.as_str()) {
                     *kind = ToolKind::Custom;
-                    self.open.push((*index, FreeText::default()));
+                    self.open.insert(*index, FreeText::default());
                 }
                 self.restore_name(name, namespace);
             }
             Event::Delta { index, delta: Delta::Arguments(json) } => {
-                if let Some((_, text)) = self.open.iter_mut().find(|(open, _)| open == index) {
+                if let Some(text) = self.open.get_mut(index) {
                     *json = text.push(json);
                 }
             }
-            Event::Close { index } => self.open.retain(|(open, _)| open != index),
+            Event::Close { index } => {
+                self.open.remove(index);
+            }
             _ => {}
         }
     }
@@ -206,6 +210,10 @@ impl Names {
             count += 1;
         }
         self.sent.insert(known.clone(), sent.clone());
+        let first = self.grouped.entry(known.name.clone()).or_insert_with(|| sent.clone());
+        if sent < *first {
+            first.clone_from(&sent);
+        }
         let as_sent = Known { namespace: group, name: sent.clone() };
         self.known.insert(as_sent, known.clone());
         sent
@@ -219,8 +227,7 @@ impl Names {
     /// A name that stands without its group: of the tool without one, or else of any.
     fn rename(&self, name: &mut String) {
         let plain = Known { namespace: None, name: name.clone() };
-        let grouped = || self.sent.iter().filter(|(known, _)| known.name == *name).map(|it| it.1);
-        if let Some(sent) = self.sent.get(&plain).or_else(|| grouped().min()) {
+        if let Some(sent) = self.sent.get(&plain).or_else(|| self.grouped.get(name)) {
             name.clone_from(sent);
         }
     }

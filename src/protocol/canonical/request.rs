@@ -1,5 +1,7 @@
 //! What is asked.
 
+use std::collections::HashSet;
+
 use serde_json::value::RawValue;
 
 use super::{Arguments, Reasoning, Rules};
@@ -223,7 +225,20 @@ pub enum ToolChoice {
     /// This one.
     Named(String),
     /// Only these may be called; `required`: one must be.
-    Among { names: Vec<String>, required: bool },
+    Among {
+        names: Vec<String>,
+        required: bool,
+    },
+}
+
+impl ToolChoice {
+    /// The names of those that may be called, where not all may.
+    pub fn among(&self) -> Option<HashSet<&str>> {
+        match self {
+            Self::Among { names, .. } => Some(names.iter().map(String::as_str).collect()),
+            _ => None,
+        }
+    }
 }
 
 /// What the answer's text must be.

@@ -39,7 +39,7 @@ pub struct Rules {
     pub developer_role: bool,
     /// Where a chat has the reasoning of earlier turns.
     pub reasoning_field: ReasoningField,
-    /// It takes `top_k`, `min_p` and such beside `OpenAI`'s own members (vLLM, SGLang).
+    /// It takes `top_k`, `min_p` and such beside `OpenAI`'s own members (vLLM, `SGLang`).
     pub extended_sampling: bool,
     /// Chat: it knows tools that take free text.
     pub custom_tools: bool,
@@ -52,16 +52,22 @@ pub enum ReasoningField {
     Nowhere,
     /// `reasoning` (vLLM).
     Reasoning,
-    /// `reasoning_content` (SGLang, `DeepSeek`).
+    /// `reasoning_content` (`SGLang`, `DeepSeek`).
     ReasoningContent,
 }
 
 const LOW_TO_HIGH: &[Effort] = &[Effort::Low, Effort::Medium, Effort::High];
 const LOW_TO_MAX: &[Effort] =
     &[Effort::Low, Effort::Medium, Effort::High, Effort::Xhigh, Effort::Max];
+/// Claude 4.6's best, which refuses `xhigh` by name.
+const LOW_TO_HIGH_AND_MAX: &[Effort] = &[Effort::Low, Effort::Medium, Effort::High, Effort::Max];
 const LEVELS: &[Effort] = &[Effort::Minimal, Effort::Low, Effort::Medium, Effort::High];
 const LOW_OR_HIGH: &[Effort] = &[Effort::Low, Effort::High];
-const OPENAI: &[Effort] = &[
+const NONE_TO_HIGH: &[Effort] = &[Effort::None, Effort::Low, Effort::Medium, Effort::High];
+const NONE_TO_XHIGH: &[Effort] =
+    &[Effort::None, Effort::Low, Effort::Medium, Effort::High, Effort::Xhigh];
+const LOW_TO_XHIGH: &[Effort] = &[Effort::Low, Effort::Medium, Effort::High, Effort::Xhigh];
+const ALL: &[Effort] = &[
     Effort::None,
     Effort::Minimal,
     Effort::Low,
@@ -69,6 +75,22 @@ const OPENAI: &[Effort] = &[
     Effort::High,
     Effort::Xhigh,
     Effort::Max,
+];
+
+/// The efforts that `OpenAI`'s models know, which refuse others by name
+/// (<https://platform.openai.com/docs/guides/reasoning>); the first row that matches. Models of other
+/// names are thought to know all.
+const OPENAI_EFFORTS: &[(&str, &[Effort])] = &[
+    ("o1*", LOW_TO_HIGH),
+    ("o3*", LOW_TO_HIGH),
+    ("o4*", LOW_TO_HIGH),
+    ("gpt-5-pro*", &[Effort::High]),
+    ("gpt-5-codex*", LOW_TO_HIGH),
+    ("gpt-5.1-codex-max*", LOW_TO_XHIGH),
+    ("gpt-5.1-codex*", LOW_TO_HIGH),
+    ("gpt-5.1*", NONE_TO_HIGH),
+    ("gpt-5.*", NONE_TO_XHIGH),
+    ("gpt-5*", LEVELS),
 ];
 
 /// What every dialect begins with.
@@ -134,12 +156,8 @@ const GEMINI_2_5: Rules = Rules {
     ..BASE
 };
 
-const BEDROCK: Rules = Rules {
-    structured_outputs: false,
-    system_inside: false,
-    prefill: false,
-    ..BASE
-};
+const BEDROCK: Rules =
+    Rules { structured_outputs: false, system_inside: false, prefill: false, ..BASE };
 
 /// What models are known to take: the first row whose glob matches the model's name without the
 /// provider's prefixes (`us.anthropic.`, `publishers/google/models/`), in lower case.
@@ -149,7 +167,7 @@ const MODELS: &[(&str, Rules)] = &[
     ("*claude-opus-4-7*", CLAUDE_5),
     ("*claude-opus-4-8*", Rules { system_inside: true, ..CLAUDE_5 }),
     ("*claude-opus-4-9*", Rules { system_inside: true, ..CLAUDE_5 }),
-    ("*claude-opus-4-6*", Rules { efforts: LOW_TO_MAX, ..CLAUDE_4_6 }),
+    ("*claude-opus-4-6*", Rules { efforts: LOW_TO_HIGH_AND_MAX, ..CLAUDE_4_6 }),
     ("*claude-*-4-6*", CLAUDE_4_6),
     ("*claude-opus-4-5*", Rules { efforts: LOW_TO_HIGH, structured_outputs: true, ..CLAUDE }),
     ("*claude-*-4-5*", Rules { structured_outputs: true, ..CLAUDE }),
@@ -199,7 +217,13 @@ impl Rules {
         }
     }
 
+    /// What is known of models by their names, in the order of the search.
+    pub fn known() -> &'static [(&'static str, Self)] {
+        MODELS
+    }
+
     /// The same, with what the configuration says of the model.
+    #[must_use]
     pub fn with(mut self, said: &[Capability], model: &str) -> Self {
         let Some(said) = said.iter().find(|said| glob_matches(&said.model, model)) else {
             return self;
@@ -233,10 +257,11 @@ impl Rules {
         // The chat models of these families do not think.
         let thinks = thinks.iter().any(|glob| glob_matches(glob, model));
         let reasoning = thinks && !glob_matches("*-chat*", model);
+        let known = OPENAI_EFFORTS.iter().find(|(glob, _)| glob_matches(glob, model));
         match kind {
             Kind::Openai | Kind::Azure => Self {
                 thinking: if reasoning { ThinkingRule::Effort } else { ThinkingRule::Never },
-                efforts: OPENAI,
+                efforts: known.map_or(ALL, |(_, efforts)| efforts),
                 // https://platform.openai.com/docs/guides/reasoning: other values than the defaults
                 // are refused.
                 sampling: !reasoning,
@@ -249,14 +274,14 @@ impl Rules {
             },
             Kind::Vllm => Self {
                 thinking: ThinkingRule::Effort,
-                efforts: OPENAI,
+                efforts: ALL,
                 reasoning_field: ReasoningField::Reasoning,
                 extended_sampling: true,
                 ..BASE
             },
             _ => Self {
                 thinking: ThinkingRule::Effort,
-                efforts: OPENAI,
+                efforts: ALL,
                 reasoning_field: ReasoningField::ReasoningContent,
                 ..BASE
             },
@@ -280,8 +305,20 @@ mod tests {
         assert!(!anthropic("claude-opus-4-7").sampling);
         assert_eq!(anthropic("claude-fable-1").thinking, ThinkingRule::Always);
         assert_eq!(anthropic("claude-3-5-sonnet-20241022").thinking, ThinkingRule::Never);
-        let bedrock = Rules::of(Dialect::Bedrock, Kind::Bedrock, "us.anthropic.claude-opus-4-6-v1:0");
+        let bedrock =
+            Rules::of(Dialect::Bedrock, Kind::Bedrock, "us.anthropic.claude-opus-4-6-v1:0");
         assert_eq!(bedrock.thinking, ThinkingRule::Adaptive);
+    }
+
+    #[test]
+    fn a_model_is_asked_for_no_effort_that_it_refuses() {
+        let openai = |model| Rules::of(Dialect::OpenaiChat, Kind::Openai, model).efforts;
+        assert_eq!(Effort::Xhigh.at_most(openai("gpt-5.1")), Some(Effort::High));
+        assert_eq!(Effort::Minimal.at_most(openai("gpt-5.1-2025-11-13")), Some(Effort::None));
+        assert_eq!(Effort::Minimal.at_most(openai("gpt-5-mini")), Some(Effort::Minimal));
+        assert_eq!(Effort::None.at_most(openai("o4-mini")), Some(Effort::Low));
+        assert_eq!(Effort::Max.at_most(openai("gpt-6-luna")), Some(Effort::Max));
+        assert_eq!(Effort::Xhigh.at_most(anthropic("claude-opus-4-6").efforts), Some(Effort::High));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod response;
 mod stream;
 mod synthetic;
 mod thinking;
+mod unseal;
 mod usage;
 mod voice;
 
@@ -22,4 +23,6 @@ pub use error::StreamError;
 pub use request::{ChatCap, EditError, Edits, edit_request, wants_usage};
 pub use response::edit_response;
 pub use stream::{StreamEditor, StreamOptions};
+pub use thinking::without_thinking;
+pub use unseal::unseal;
 pub use usage::{Usage, last_usage, read_usage};

@@ -1,8 +1,8 @@
 //! The edits of a request: its model, its caps, and what the configuration adds to it.
 
-use crate::protocol::Operation;
 use super::history;
 use crate::config::{RequestEdits, ThinkingHistory};
+use crate::protocol::Operation;
 use crate::protocol::json::cursor::{Cursor, Fault};
 use crate::protocol::json::scan::{Members, ScanError, WrongType, scan, scan_within};
 use crate::protocol::json::splice::Splice;
@@ -230,11 +230,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn stop(
-        &mut self,
-        name: Option<&'static str>,
-        configured: &[String],
-    ) -> Result<(), EditError> {
+    fn stop(&mut self, name: Option<&'static str>, configured: &[String]) -> Result<(), EditError> {
         let Some(name) = name else { return Ok(()) };
         if configured.is_empty() {
             return Ok(());

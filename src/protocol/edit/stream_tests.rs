@@ -1,6 +1,6 @@
 use super::*;
-use crate::protocol::fixture;
 use crate::protocol::edit::edit_response;
+use crate::protocol::fixture;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::VecDeque;

@@ -3,3 +3,4 @@
 pub mod eventstream;
 pub mod sse;
 pub mod websocket;
+pub mod whole;

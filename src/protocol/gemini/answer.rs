@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::usage::UsageMetadata;
+use crate::protocol::json;
 
 /// `GenerateContentResponse`, as far as it is understood.
 #[derive(Debug, Deserialize)]
@@ -106,7 +107,7 @@ impl Part<'_> {
 
 impl<'a> Answer<'a> {
     pub fn read(json: &'a [u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(json)
+        json::read(json)
     }
 }
 

@@ -6,20 +6,15 @@
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::protocol::framing::sse;
+use crate::protocol::framing::whole::{TooLong, WholeEvents};
 
-/// The most bytes of one text. Pictures come in one piece, in base64.
+/// The most bytes of one text in an array. Pictures come in one piece, in base64.
 const LONGEST: usize = 32 << 20;
-
-/// A text that has more bytes than are kept.
-#[derive(Debug)]
-pub struct TooLong;
 
 #[derive(Debug, Default)]
 pub struct Frames {
     form: Form,
-    events: sse::Decoder,
-    /// An event that is more than the decoder reads, so far.
-    large: BytesMut,
+    events: WholeEvents,
     values: Values,
 }
 
@@ -56,9 +51,14 @@ impl Frames {
         if self.form == Form::Values {
             return self.values.next();
         }
-        while let Some(event) = self.events.next() {
-            if let Some(text) = self.text(&event) {
-                return Some(text);
+        for event in self.events.by_ref() {
+            match event {
+                Ok(event) => {
+                    if let Some(text) = text(&event) {
+                        return Some(Ok(text));
+                    }
+                }
+                Err(too_long) => return Some(Err(too_long)),
             }
         }
         None
@@ -69,39 +69,21 @@ impl Frames {
         if self.form == Form::Values {
             return self.values.finish();
         }
-        let event = self.events.finish()?;
-        self.text(&event)?.ok()
-    }
-
-    fn text(&mut self, event: &sse::Event) -> Option<Result<Bytes, TooLong>> {
-        if event.oversized {
-            if self.large.len() + event.raw.len() > LONGEST {
-                return Some(Err(TooLong));
-            }
-            self.large.extend_from_slice(&event.raw);
-            if self.events.is_within_oversized() {
-                return None;
-            }
-            return Some(Ok(of_large(&self.large.split().freeze())));
-        }
-        match &event.data {
-            // Google sends no end mark, but others that speak its dialect do.
-            Some(data) if data.is_empty() || data.as_ref() == b"[DONE]" => None,
-            Some(data) => Some(Ok(data.clone())),
-            None => {
-                let raw = event.raw.trim_ascii();
-                let is_json = raw.starts_with(b"{") || raw.starts_with(b"[");
-                is_json.then(|| Ok(event.raw.slice_ref(raw)))
-            }
-        }
+        text(&self.events.finish()?)
     }
 }
 
-/// The data of an event that has one line of it.
-fn of_large(event: &Bytes) -> Bytes {
-    let line = event.trim_ascii();
-    let line = line.strip_prefix(b"data:").unwrap_or(line);
-    event.slice_ref(line.trim_ascii())
+fn text(event: &sse::Event) -> Option<Bytes> {
+    match &event.data {
+        // Google sends no end mark, but others that speak its dialect do.
+        Some(data) if data.is_empty() || data.as_ref() == b"[DONE]" => None,
+        Some(data) => Some(data.clone()),
+        None => {
+            let raw = event.raw.trim_ascii();
+            let is_json = raw.starts_with(b"{") || raw.starts_with(b"[");
+            is_json.then(|| event.raw.slice_ref(raw))
+        }
+    }
 }
 
 /// The objects of an array, or one behind the other; what stands between them is passed over.

@@ -11,7 +11,7 @@ use super::partial::PartialArguments;
 use crate::config::Dialect;
 use crate::protocol::canonical::{
     Annotation, Delta, End, Event, Failure, Image, Opening, Signature, Source, Start, ToolKind,
-    Usage,
+    Usage, brief,
 };
 
 /// What a blocked prompt is answered with where Google says nothing.
@@ -28,6 +28,8 @@ pub struct Parts {
     answered: bool,
     /// How many blocks have been opened.
     blocks: u32,
+    /// Something came that is no thought.
+    said: bool,
     open: Option<Open>,
     /// A call whose arguments come in pieces.
     call: Option<(u32, PartialArguments)>,
@@ -109,7 +111,7 @@ impl Parts {
         let Some(finish) = self.finish else {
             return events.push(Event::Failed(Failure::cut_off()));
         };
-        if finish == Finish::Broken && self.blocks == 0 {
+        if finish == Finish::Broken && !self.said {
             let message = format!("The model gave no answer: {}", self.complaint);
             return events.push(Event::Failed(Failure { message, ..Failure::cut_off() }));
         }
@@ -135,6 +137,7 @@ impl Parts {
 
     fn refuse(&mut self, message: String, events: &mut Vec<Event>) {
         self.close(events);
+        self.said = true;
         let index = self.next_index();
         events.push(Event::Open { index, block: Opening::Refusal });
         events.push(Event::Delta { index, delta: Delta::Refusal(message) });
@@ -184,6 +187,7 @@ impl Parts {
         let image = image.and_then(|blob| Some((blob.mime_type?, blob.data?)));
         if let Some((media_type, data)) = image.filter(|(kind, _)| kind.starts_with("image/")) {
             self.close(events);
+            self.said = true;
             let index = self.next_index();
             let image =
                 Image { source: Source::Base64(data), media_type: Some(media_type), detail: None };
@@ -202,6 +206,7 @@ impl Parts {
         if let Some(name) = call.name.filter(|name| !name.is_empty()) {
             self.close_call(events);
             self.close(events);
+            self.said = true;
             let index = self.next_index();
             let id = self.ids.id(call.id);
             let kind = ToolKind::Function;
@@ -248,6 +253,7 @@ impl Parts {
         }
         self.close_call(events);
         self.close(events);
+        self.said |= !thinking;
         let index = self.next_index();
         let block = if thinking { Opening::Thinking } else { Opening::Text };
         events.push(Event::Open { index, block });
@@ -341,6 +347,6 @@ fn signed(data: String) -> Delta {
 }
 
 fn unreadable(error: &serde_json::Error) -> Failure {
-    let message = format!("The provider's answer cannot be read: {error}.");
+    let message = format!("The provider's answer cannot be read: {}.", brief(error));
     Failure { message, ..Failure::cut_off() }
 }

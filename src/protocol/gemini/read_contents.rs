@@ -1,9 +1,10 @@
 //! A conversation of Google's, read: contents and their parts.
 
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use super::media;
 use super::members::Members;
@@ -15,7 +16,7 @@ use crate::protocol::canonical::{
 
 /// Reads `contents`.
 pub fn read_contents(contents: &[&RawValue], losses: &mut Losses) -> Result<Vec<Turn>, Invalid> {
-    let mut reader = Reader { losses, calls: Vec::new() };
+    let mut reader = Reader { losses, calls: Calls::default() };
     let mut turns = Vec::with_capacity(contents.len());
     for (place, content) in contents.iter().enumerate() {
         reader.content(content.get(), place, &mut turns)?;
@@ -47,13 +48,52 @@ pub fn read_instruction(raw: &RawValue, losses: &mut Losses) -> Result<Vec<Block
 
 struct Reader<'l> {
     losses: &'l mut Losses,
-    /// Calls that have no result yet.
-    calls: Vec<Call>,
+    calls: Calls,
 }
 
-struct Call {
-    id: String,
-    name: String,
+/// Calls that have no result yet.
+#[derive(Default)]
+struct Calls {
+    /// The ids, in their order; `None` where a result has come.
+    ids: Vec<Option<String>>,
+    /// Where those of an id and of a name stand, and all of them, in their order.
+    by_id: HashMap<String, VecDeque<usize>>,
+    by_name: HashMap<String, VecDeque<usize>>,
+    all: VecDeque<usize>,
+}
+
+impl Calls {
+    fn push(&mut self, id: &str, name: &str) {
+        let place = self.ids.len();
+        self.ids.push(Some(id.to_owned()));
+        self.by_id.entry(id.to_owned()).or_default().push_back(place);
+        self.by_name.entry(name.to_owned()).or_default().push_back(place);
+        self.all.push_back(place);
+    }
+
+    /// Takes the call that a result belongs to: by its id, else the first of its name.
+    fn take(&mut self, id: Option<&str>, name: Option<&str>) -> Option<String> {
+        let by_id = id.and_then(|id| self.by_id.get_mut(id));
+        if let Some(found) = by_id.and_then(|places| first(&mut self.ids, places)) {
+            return Some(found);
+        }
+        let places = match name {
+            Some(name) => self.by_name.get_mut(name)?,
+            None => &mut self.all,
+        };
+        first(&mut self.ids, places)
+    }
+}
+
+/// Takes the first that is still there of those at `places`.
+fn first(ids: &mut [Option<String>], places: &mut VecDeque<usize>) -> Option<String> {
+    while let Some(place) = places.pop_front() {
+        let found = ids.get_mut(place)?.take();
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
 }
 
 impl Reader<'_> {
@@ -153,7 +193,7 @@ impl Reader<'_> {
         let id = id.unwrap_or_else(|| format!("gm_{turn}_{part}"));
         let arguments = call.take("args").map_or("{}", RawValue::get).to_owned();
         call.drop_rest(self.losses)?;
-        self.calls.push(Call { id: id.clone(), name: name.clone() });
+        self.calls.push(&id, &name);
         let kind = ToolKind::Function;
         Ok(ToolUse { id, name, namespace: None, kind, arguments, signature })
     }
@@ -161,7 +201,7 @@ impl Reader<'_> {
     fn response(&mut self, mut response: Members) -> Result<ToolResult, Invalid> {
         let name = response.string("name")?;
         let given = response.string("id")?.filter(|id| !id.is_empty());
-        let id = self.answered(given.as_deref(), name.as_deref()).or(given).ok_or_else(|| {
+        let id = self.calls.take(given.as_deref(), name.as_deref()).or(given).ok_or_else(|| {
             let message =
                 "`contents.parts.functionResponse` belongs to no `functionCall` before it";
             Invalid::request(response.path().to_owned(), message)
@@ -189,15 +229,6 @@ impl Reader<'_> {
         }
         response.drop_rest(self.losses)?;
         Ok(ToolResult { id, name, blocks, is_error })
-    }
-
-    /// The call that a result belongs to: by its id, else the first of its name.
-    fn answered(&mut self, id: Option<&str>, name: Option<&str>) -> Option<String> {
-        let by_id = self.calls.iter().position(|call| Some(call.id.as_str()) == id);
-        let by_name =
-            || self.calls.iter().position(|call| name.is_none_or(|name| name == call.name));
-        let found = by_id.or_else(by_name)?;
-        Some(self.calls.remove(found).id)
     }
 
     fn inline(&mut self, mut blob: Members) -> Result<Block, Invalid> {
@@ -275,17 +306,14 @@ fn say(
 /// Python library's.
 fn outcome_of(outcome: &RawValue) -> (String, bool) {
     let whole = || (outcome.get().to_owned(), false);
-    let Ok(members) = serde_json::from_str::<Map<String, Value>>(outcome.get()) else {
+    let Ok(members) = serde_json::from_str::<BTreeMap<String, &RawValue>>(outcome.get()) else {
         return whole();
     };
     let mut members = members.into_iter();
     match (members.next(), members.next()) {
         (Some((name, value)), None) if ["output", "error", "result"].contains(&name.as_str()) => {
-            let text = match value {
-                Value::String(text) => text,
-                other => other.to_string(),
-            };
-            (text, name == "error")
+            let text = serde_json::from_str(value.get());
+            (text.unwrap_or_else(|_| value.get().to_owned()), name == "error")
         }
         _ => whole(),
     }

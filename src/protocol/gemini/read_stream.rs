@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
-use super::frames::{Frames, TooLong};
+use super::frames::Frames;
 use super::parts::Parts;
 use crate::protocol::canonical::{Event, Failure};
+use crate::protocol::framing::whole::TooLong;
 
 /// Reads server-sent events, and arrays that come in pieces.
 ///

@@ -3,6 +3,8 @@
 //! The subset spells types in capitals, has `nullable` instead of a type `null`, and neither references
 //! nor constants (<https://ai.google.dev/api/caching#Schema>).
 
+use std::collections::HashSet;
+
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
@@ -196,9 +198,9 @@ impl<'s> Subset<'s> {
             written.entry("items").or_insert_with(|| json!({ "type": "STRING" }));
         }
         let known = written.get("properties").and_then(Value::as_object);
-        let known: Vec<String> = known.map(|it| it.keys().cloned().collect()).unwrap_or_default();
+        let known: HashSet<String> = known.into_iter().flat_map(Map::keys).cloned().collect();
         if let Some(Value::Array(required)) = written.get_mut("required") {
-            required.retain(|name| known.iter().any(|known| name == known));
+            required.retain(|name| name.as_str().is_some_and(|name| known.contains(name)));
         }
         Some(Value::Object(written))
     }

@@ -3,6 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::canonical::Usage;
+use crate::protocol::json::last_member;
+
+/// What an answer took, read from its end.
+pub fn last_usage(end: &[u8]) -> Option<Usage> {
+    last_member::<UsageMetadata>(end, "usageMetadata")?.usage()
+}
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]

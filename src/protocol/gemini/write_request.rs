@@ -135,7 +135,8 @@ pub fn fate(field: Field) -> Fate {
         Field::StrictTools => Fate::Converted("mode `VALIDATED`, on models that know it"),
         Field::ToolResultImage => Fate::Converted("a part of the result, or one behind it"),
         Field::ToolResultError => Fate::Converted("`response.error`"),
-        Field::Signature => Fate::Converted("Google's own go back, others are left out"),
+        Field::ThinkingHistory => Fate::Converted("Google's own signature; words are left out"),
+        Field::Signature => Fate::Converted("Google's own goes back, others are left out"),
         Field::MinP
         | Field::Candidates
         | Field::Logprobs
@@ -145,7 +146,6 @@ pub fn fate(field: Field) -> Fate {
         | Field::Metadata
         | Field::CacheKey
         | Field::CacheMark
-        | Field::ThinkingHistory
         | Field::OneToolAtATime => Fate::Dropped,
         Field::FileId => Fate::Refused("the file lies at another provider"),
     }
@@ -191,10 +191,11 @@ fn tools<'a>(
 ) -> Result<Option<[Tools<'a>; 1]>, Invalid> {
     // Google can keep a model to some tools only where one of them must be called.
     let allowed = match &request.tool_choice {
-        Some(ToolChoice::Among { names, required: false }) => Some(names),
+        Some(choice @ ToolChoice::Among { required: false, .. }) => choice.among(),
         _ => None,
     };
-    let is_allowed = |tool: &&Tool| allowed.is_none_or(|names| names.contains(&tool.name));
+    let is_allowed =
+        |tool: &&Tool| allowed.as_ref().is_none_or(|names| names.contains(tool.name.as_str()));
     let strict = request.tools.iter().any(|tool| tool.strict == Some(true));
     if strict && !knows_validation(to) {
         losses.lose(Field::StrictTools, Fate::Dropped)?;

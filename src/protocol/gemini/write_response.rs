@@ -1,6 +1,7 @@
 //! A whole answer, written for a client of Google's.
 
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::finish::reason;
 use super::grounding::{GroundingMetadata, Support, support};
@@ -83,10 +84,18 @@ impl<'a> Part<'a> {
     /// A call, without its signature.
     pub fn call(call: &'a ToolUse) -> Self {
         let id = (!call.id.is_empty()).then_some(call.id.as_str());
-        let args = object_or_wrapped(&call.arguments);
+        let args = on_one_line(object_or_wrapped(&call.arguments));
         let function_call = Some(FunctionCall { id, name: &call.name, args });
         Self { function_call, ..Self::default() }
     }
+}
+
+/// Line ends between tokens would end the line of an event. (Within strings there are none.)
+fn on_one_line(args: Box<RawValue>) -> Box<RawValue> {
+    if !args.get().contains(['\n', '\r']) {
+        return args;
+    }
+    RawValue::from_string(args.get().replace(['\n', '\r'], " ")).unwrap_or(args)
 }
 
 /// A picture that a model made.

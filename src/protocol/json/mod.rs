@@ -6,6 +6,7 @@
 
 mod below;
 pub(in crate::protocol) mod cursor;
+mod last;
 mod object;
 mod runs;
 pub mod scan;
@@ -13,6 +14,8 @@ pub mod splice;
 pub(in crate::protocol) mod text;
 
 pub use below::strings_below;
+pub(in crate::protocol) use last::last_member;
 pub use object::{Mistyped, Object};
 pub use scan::{Member, Members, ScanError, WrongType, scan};
 pub use splice::Splice;
+pub use text::read;

@@ -1,17 +1,26 @@
 //! The members of one object, taken out by name, so that what is left over can be named.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::text::quote;
+
 /// The members of an object in their order, each as it was written.
 #[derive(Clone, Debug, Default)]
 pub struct Object<'j> {
-    members: Vec<(Cow<'j, str>, &'j RawValue)>,
+    /// `None` where a member was taken.
+    members: Vec<(Cow<'j, str>, Option<&'j RawValue>)>,
+    /// Where each name stands last, in an object of many members.
+    places: HashMap<Cow<'j, str>, usize>,
 }
+
+/// How many members are many: with fewer it is quicker to look at each.
+const MANY: usize = 64;
 
 /// A member that is of another type than it must be, or a text that is no object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,15 +44,20 @@ impl<'j> Object<'j> {
 
     /// Takes a member out; `None` where it is absent or `null`. Of two of one name the last counts.
     pub fn take(&mut self, name: &str) -> Option<&'j RawValue> {
-        let mut found = None;
-        self.members.retain(|(known, value)| {
-            let is_it = known == name;
-            if is_it {
-                found = Some(*value);
-            }
-            !is_it
-        });
+        let found = if self.members.len() > MANY {
+            let place = self.places.remove(name)?;
+            self.members.get_mut(place)?.1.take()
+        } else {
+            let of_name = self.members.iter_mut().filter(|(known, _)| known == name);
+            of_name.filter_map(|(_, value)| value.take()).last()
+        };
         found.filter(|value| value.get() != "null")
+    }
+
+    /// The members nobody took, `null` ones left out, in their order.
+    pub fn into_rest(self) -> impl Iterator<Item = (Cow<'j, str>, &'j RawValue)> {
+        let left = self.members.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        left.filter(|(_, value)| value.get() != "null")
     }
 
     /// Takes out a member of type `T`, which `expected` describes.
@@ -84,12 +98,35 @@ impl<'j> Object<'j> {
 
     /// The names of the members nobody took, `null` ones left out.
     pub fn rest(&self) -> impl Iterator<Item = &str> {
-        let said = self.members.iter().filter(|(_, value)| value.get() != "null");
-        said.map(|(name, _)| name.as_ref())
+        let said = self.left().filter(|(_, value)| value.get() != "null");
+        said.map(|(name, _)| name)
+    }
+
+    /// The names of all members that nobody took.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.left().map(|(name, _)| name)
+    }
+
+    fn left(&self) -> impl Iterator<Item = (&str, &'j RawValue)> {
+        self.members.iter().filter_map(|(name, value)| Some((name.as_ref(), (*value)?)))
+    }
+
+    /// What is left, as an object; `None` when nothing is.
+    pub fn text(&self) -> Option<String> {
+        let mut text = String::new();
+        for (name, value) in self.left() {
+            text.push(if text.is_empty() { '{' } else { ',' });
+            text.extend([quote(name).as_str(), ":", value.get()]);
+        }
+        if text.is_empty() {
+            return None;
+        }
+        text.push('}');
+        Some(text)
     }
 
     pub fn has(&self, name: &str) -> bool {
-        self.members.iter().any(|(known, value)| known == name && value.get() != "null")
+        self.left().any(|(known, value)| known == name && value.get() != "null")
     }
 }
 
@@ -105,11 +142,22 @@ impl<'de> Deserialize<'de> for Object<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::with_capacity(8);
+                let mut members: Vec<(Cow<str>, Option<&RawValue>)> = Vec::with_capacity(8);
                 while let Some(Name(name)) = map.next_key()? {
-                    members.push((name, map.next_value()?));
+                    members.push((name, Some(map.next_value()?)));
                 }
-                Ok(Object { members })
+                let mut places = HashMap::new();
+                if members.len() > MANY {
+                    for at in 0..members.len() {
+                        let Some((name, _)) = members.get(at) else { break };
+                        let before = places.insert(name.clone(), at);
+                        // Of two of one name the last counts.
+                        if let Some((_, value)) = before.and_then(|at| members.get_mut(at)) {
+                            *value = None;
+                        }
+                    }
+                }
+                Ok(Object { members, places })
             }
         }
 
@@ -162,7 +210,13 @@ mod tests {
     #[test]
     fn a_wrong_type_is_named() {
         let mut object = Object::parse(r#"{"a":"1"}"#, "body").unwrap();
-        assert_eq!(object.unsigned("a").unwrap_err().to_string(), "`a` must be a whole number, not below 0");
-        assert_eq!(Object::parse("[]", "body").unwrap_err().to_string(), "`body` must be an object");
+        assert_eq!(
+            object.unsigned("a").unwrap_err().to_string(),
+            "`a` must be a whole number, not below 0"
+        );
+        assert_eq!(
+            Object::parse("[]", "body").unwrap_err().to_string(),
+            "`body` must be an object"
+        );
     }
 }

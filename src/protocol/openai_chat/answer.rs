@@ -99,7 +99,7 @@ impl Answer {
             }
         }
         let groq = chunk.x_groq.as_ref().and_then(|groq| groq.usage.as_ref());
-        if let Some(usage) = chunk.usage.as_ref().or(groq) {
+        if let Some(usage) = chunk.usage.as_deref().or(groq) {
             self.usage = Some(usage.read());
         }
     }

@@ -55,8 +55,9 @@ fn inputs(input: &RawValue) -> Result<Vec<String>, Invalid> {
     enum Input {
         One(String),
         Many(Vec<String>),
-        Tokens(Vec<u64>),
-        ManyTokens(Vec<Vec<u64>>),
+        /// Read only to tell them from what is neither.
+        Tokens(#[expect(dead_code, reason = "its type says all")] Vec<u64>),
+        ManyTokens(#[expect(dead_code, reason = "its type says all")] Vec<Vec<u64>>),
     }
     match serde_json::from_str(input.get()) {
         Ok(Input::One(text)) => Ok(vec![text]),

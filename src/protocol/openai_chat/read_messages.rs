@@ -1,5 +1,7 @@
 //! Reads a conversation.
 
+use std::collections::HashMap;
+
 use serde_json::value::RawValue;
 
 use super::read_parts::{self, cache_mark};
@@ -21,14 +23,23 @@ pub(super) fn read_messages(
     if messages.is_empty() {
         return Err(Invalid::request("messages", "`messages` must have at least one message"));
     }
-    let mut functions = 0;
+    let mut calls = Calls::default();
     for (place, message) in messages.iter().enumerate() {
         let at = format!("messages[{place}]");
         let fault = || Invalid::request(&at, format!("`{at}` must be an object"));
         let message = Object::parse(message.get(), "").map_err(|_| fault())?;
-        Reader { at, message, losses }.read(request, &mut functions)?;
+        Reader { at, message, losses }.read(request, &mut calls)?;
     }
     Ok(())
+}
+
+/// What the calls read so far tell of the messages to come: an older form of them has no ids.
+#[derive(Default)]
+struct Calls {
+    /// How many had the older form.
+    functions: usize,
+    /// By its name: the id of a function's last call.
+    last: HashMap<String, String>,
 }
 
 /// One message being read.
@@ -40,7 +51,7 @@ struct Reader<'j, 'l> {
 }
 
 impl<'j> Reader<'j, '_> {
-    fn read(mut self, request: &mut Request, functions: &mut usize) -> Result<(), Invalid> {
+    fn read(mut self, request: &mut Request, calls: &mut Calls) -> Result<(), Invalid> {
         let role = self.string("role")?.unwrap_or_default();
         match role.as_str() {
             "system" | "developer" => {
@@ -56,7 +67,7 @@ impl<'j> Reader<'j, '_> {
                 request.turns.push(Turn { role: Role::User, blocks });
             }
             "assistant" => {
-                let blocks = self.assistant(functions)?;
+                let blocks = self.assistant(calls)?;
                 request.turns.push(Turn { role: Role::Assistant, blocks });
             }
             "tool" => {
@@ -71,7 +82,7 @@ impl<'j> Reader<'j, '_> {
             }
             "function" => {
                 let name = self.string("name")?.unwrap_or_default();
-                let id = last_call_of(request, &name);
+                let id = calls.last.get(&name).cloned().unwrap_or_default();
                 self.result(id, request)?;
             }
             _ => {
@@ -104,7 +115,7 @@ impl<'j> Reader<'j, '_> {
     }
 
     /// What an assistant said: reasoning first, then words, then calls.
-    fn assistant(&mut self, functions: &mut usize) -> Result<Vec<Block>, Invalid> {
+    fn assistant(&mut self, known: &mut Calls) -> Result<Vec<Block>, Invalid> {
         let mut blocks = read_reasoning(&mut self.message, &self.at)?;
         if let Some(content) = self.message.take("content") {
             let words = self.words(content)?;
@@ -121,11 +132,14 @@ impl<'j> Reader<'j, '_> {
         }
         let calls = self.message.array("tool_calls").map_err(mistyped(&self.at))?;
         for call in calls.unwrap_or_default() {
-            blocks.push(Block::ToolUse(self.call(call)?));
+            let call = self.call(call)?;
+            known.last.insert(call.name.clone(), call.id.clone());
+            blocks.push(Block::ToolUse(call));
         }
         if let Some(call) = self.message.object("function_call").map_err(mistyped(&self.at))? {
-            let call = self.function_call(call, *functions)?;
-            *functions += 1;
+            let call = self.function_call(call, known.functions)?;
+            known.functions += 1;
+            known.last.insert(call.name.clone(), call.id.clone());
             blocks.push(Block::ToolUse(call));
         }
         if self.message.take("audio").is_some() {
@@ -194,12 +208,10 @@ impl<'j> Reader<'j, '_> {
         let content = self.message.take("content");
         let blocks = content.map(|content| self.words(content)).transpose()?.unwrap_or_default();
         let result = Block::ToolResult(ToolResult { id, name, blocks, is_error: false });
-        let only_results = |blocks: &[Block]| {
-            blocks.iter().all(|it| matches!(it, Block::ToolResult(_) | Block::Cache(_)))
-        };
+        // No message of the user's has results: a turn that begins with one has nothing else.
         let blocks = match request.turns.last_mut() {
             Some(Turn { role: Role::User, blocks })
-                if !blocks.is_empty() && only_results(blocks) =>
+                if matches!(blocks.first(), Some(Block::ToolResult(_))) =>
             {
                 blocks
             }
@@ -239,14 +251,4 @@ fn thought_signature(
     let Some(mut google) = extra.object("google")? else { return Ok(None) };
     let data = google.string("thought_signature")?;
     Ok(data.map(|data| Signature { dialect: Dialect::Gemini, data }))
-}
-
-/// The id of the last call of a function, for a result that has only its name.
-fn last_call_of(request: &Request, name: &str) -> String {
-    let blocks = request.turns.iter().rev().flat_map(|turn| turn.blocks.iter().rev());
-    let mut calls = blocks.filter_map(|block| match block {
-        Block::ToolUse(call) if call.name == name => Some(call.id.clone()),
-        _ => None,
-    });
-    calls.next().unwrap_or_default()
 }

@@ -23,6 +23,7 @@ pub fn read_request(body: &[u8], asked: &Asked, losses: &mut Losses) -> Result<R
     read_tools::read_tools(object, &mut request, losses)?;
     read_numbers(object, &mut request).map_err(mistyped(""))?;
     read_words(object, &mut request).map_err(mistyped(""))?;
+    read_metadata(object, &mut request, losses)?;
     read_stop(object, &mut request)?;
     read_format(object, &mut request, losses)?;
     read_reasoning(object, &mut request, losses)?;
@@ -78,14 +79,26 @@ fn read_words(object: &mut Object, request: &mut Request) -> Result<(), Mistyped
     // The newer name of the two.
     let newer = object.string("safety_identifier")?;
     request.user = object.string("user")?.or(newer);
-    if let Some(metadata) = object.object("metadata")? {
-        let names: Vec<String> = metadata.rest().map(str::to_owned).collect();
-        let mut metadata = metadata;
-        for name in names {
-            if let Some(value) = metadata.string(&name)? {
-                request.metadata.push((name, value));
-            }
+    Ok(())
+}
+
+/// The most members that `OpenAI` takes of a call's metadata.
+const MOST_METADATA: usize = 16;
+
+fn read_metadata(
+    object: &mut Object,
+    request: &mut Request,
+    losses: &mut Losses,
+) -> Result<(), Invalid> {
+    let Some(metadata) = object.object("metadata").map_err(mistyped(""))? else { return Ok(()) };
+    for (name, value) in metadata.into_rest() {
+        if request.metadata.len() == MOST_METADATA {
+            return losses.drop_member("metadata");
         }
+        let Ok(value) = serde_json::from_str(value.get()) else {
+            return Err(mistyped("metadata")(Mistyped::new(&name, "a string")));
+        };
+        request.metadata.push((name.into_owned(), value));
     }
     Ok(())
 }

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::answer::Answer;
 use super::wire::Chunk;
 use crate::protocol::canonical::{Event, Failure};
-use crate::protocol::framing::sse;
+use crate::protocol::framing::whole::WholeEvents;
+use crate::protocol::json;
 
 /// Reads the stream of a chat.
 ///
@@ -14,7 +15,7 @@ use crate::protocol::framing::sse;
 /// over.
 #[derive(Debug, Default)]
 pub struct StreamReader {
-    decoder: sse::Decoder,
+    decoder: WholeEvents,
     answer: Answer,
 }
 
@@ -30,12 +31,14 @@ impl StreamReader {
             if self.answer.is_over() {
                 continue;
             }
+            let Ok(event) = event else {
+                return self.fail("an event that is too long", events);
+            };
             match &event.data {
                 Some(data) if event.event.as_deref() == Some(b"error") => {
                     self.answer.fail(Failure::read(None, None, data), events);
                 }
                 Some(data) => self.read(data, events),
-                None if event.oversized => self.fail("an event of more than 1 MiB", events),
                 // A comment.
                 None if self.answer.has_started() => events.push(Event::Ping),
                 None => {}
@@ -67,7 +70,7 @@ impl StreamReader {
             }
             return;
         }
-        match serde_json::from_slice::<Chunk>(data) {
+        match json::read::<Chunk>(data) {
             Ok(chunk) if chunk.is_error() => {
                 self.answer.fail(Failure::read(None, None, data), events);
             }

@@ -17,8 +17,10 @@ pub(super) fn characters(text: &str) -> u64 {
     u64::try_from(text.chars().count()).unwrap_or(u64::MAX)
 }
 
-pub(super) fn finish_reason(stop: &Stop) -> &'static str {
+/// `calls`: the answer has calls of tools, which clients make only where they are told of them.
+pub(super) fn finish_reason(stop: &Stop, calls: bool) -> &'static str {
     match stop {
+        Stop::EndTurn | Stop::Sequence(_) if calls => "tool_calls",
         Stop::EndTurn | Stop::Sequence(_) => "stop",
         Stop::MaxTokens => "length",
         Stop::ToolUse => "tool_calls",

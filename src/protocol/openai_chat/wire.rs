@@ -27,11 +27,12 @@ pub(super) struct Chunk<'j> {
     pub created: Option<Number>,
     #[serde(borrow)]
     pub choices: Option<Vec<Choice<'j>>>,
-    pub usage: Option<WireUsage>,
+    /// What few chunks have lies elsewhere: a chunk is moved several times.
+    pub usage: Option<Box<WireUsage>>,
     #[serde(borrow)]
     pub error: Option<&'j RawValue>,
     /// Groq's own member, which has the usage too, and in its older versions alone.
-    pub x_groq: Option<XGroq>,
+    pub x_groq: Option<Box<XGroq>>,
 }
 
 #[derive(Deserialize)]
@@ -46,7 +47,7 @@ pub(super) struct Choice<'j> {
     pub delta: Option<Message<'j>>,
     /// Of a whole answer. Some servers end a stream with all of it once more.
     #[serde(borrow)]
-    pub message: Option<Message<'j>>,
+    pub message: Option<Box<Message<'j>>>,
     #[serde(borrow)]
     pub finish_reason: Option<Text<'j>>,
     /// vLLM: the string that ended the answer, or a token's number.
@@ -85,9 +86,6 @@ pub(super) struct Message<'j> {
 /// (<https://openrouter.ai/docs/use-cases/reasoning-tokens#reasoning_details-array-structure>).
 #[derive(Default, Deserialize)]
 pub(super) struct Detail<'j> {
-    /// `reasoning.text`, `reasoning.summary`, `reasoning.encrypted`.
-    #[serde(borrow, rename = "type")]
-    pub kind: Option<Text<'j>>,
     #[serde(borrow)]
     pub text: Option<Text<'j>>,
     #[serde(borrow)]

@@ -158,11 +158,11 @@ impl<'a> Writer<'a, '_, '_> {
         let (mut text, mut reasoning) = (String::new(), Vec::new());
         for block in blocks {
             match block {
-                Block::Text { text: more, .. } => text.push_str(more),
+                Block::Text { text: more, .. } => append(&mut text, more),
                 Block::Refusal(refusal) if is_official(self.rules) => {
-                    message.refusal.push_str(refusal);
+                    append(&mut message.refusal, refusal);
                 }
-                Block::Refusal(refusal) => text.push_str(refusal),
+                Block::Refusal(refusal) => append(&mut text, refusal),
                 Block::ToolUse(it) => {
                     // A foreign signature stays here.
                     message.tool_calls.push(ToldCall { extra_content: None, ..call(it) });
@@ -176,7 +176,7 @@ impl<'a> Writer<'a, '_, '_> {
                 }
                 Block::Document(_) => {
                     let part = write_part(block, self.rules, self.losses)?;
-                    text.push_str(part.as_ref().and_then(Part::as_text).unwrap_or_default());
+                    append(&mut text, part.as_ref().and_then(Part::as_text).unwrap_or_default());
                 }
                 Block::Audio(_) => {
                     let why = "an answer's audio cannot be sent back";
@@ -236,6 +236,14 @@ impl<'a> Writer<'a, '_, '_> {
             }
         }
     }
+}
+
+/// Words behind others, on a line of their own.
+fn append(text: &mut String, more: &str) {
+    if !text.is_empty() && !more.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(more);
 }
 
 fn text(block: &Block) -> Option<&str> {

@@ -54,7 +54,7 @@ pub(super) struct Url<'a> {
 
 #[derive(Serialize)]
 pub(super) struct File<'a> {
-    filename: &'a str,
+    filename: Cow<'a, str>,
     file_data: String,
 }
 
@@ -135,7 +135,7 @@ fn audio<'a>(audio: &'a Media, rules: &Rules, losses: &mut Losses) -> Written<'a
 
 fn video<'a>(video: &'a Media, rules: &Rules, losses: &mut Losses) -> Written<'a> {
     if !rules.extended_sampling {
-        losses.lose(Field::Video, super::fate(Field::Video))?;
+        losses.lose(Field::Video, Fate::Refused("only vLLM takes video"))?;
         return Ok(None);
     }
     Ok(url(video, losses)?.map(|video_url| Part::VideoUrl { video_url }))
@@ -174,7 +174,11 @@ fn document<'a>(document: &'a Document, rules: &Rules, losses: &mut Losses) -> W
             }
             let is_pdf = media_type == "application/pdf";
             let usual = if is_pdf { "document.pdf" } else { "document" };
-            let filename = name.as_deref().unwrap_or(usual);
+            // OpenAI knows by the ending what it is given.
+            let filename = match name.as_deref().unwrap_or(usual) {
+                name if is_pdf && !name.contains('.') => Cow::Owned(format!("{name}.pdf")),
+                name => Cow::Borrowed(name),
+            };
             let file_data = format!("data:{media_type};base64,{data}");
             Ok(Some(Part::File { file: File { filename, file_data } }))
         }

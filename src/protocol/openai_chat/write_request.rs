@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::strict::may_be_strict;
 use super::write_messages::{ToldMessage, arranged, write_messages};
 use super::write_tools::{ToldChoice, ToldTool, write_choice, write_tools};
 use crate::protocol::canonical::{
@@ -117,16 +118,11 @@ pub fn fate(field: Field) -> Fate {
         | Field::JsonObject
         | Field::JsonSchema
         | Field::Effort
-        | Field::Verbosity
-        | Field::ServiceTier
         | Field::User
-        | Field::CacheKey
         | Field::SystemInside
         | Field::ImageData
         | Field::ImageUrl
         | Field::ImageDetail
-        | Field::Document
-        | Field::ThinkingHistory
         | Field::Tools
         | Field::CustomTools
         | Field::Grammar
@@ -135,14 +131,20 @@ pub fn fate(field: Field) -> Fate {
         | Field::ToolChoiceRequired
         | Field::ToolChoiceNamed
         | Field::OneToolAtATime => Fate::Carried,
+        Field::Verbosity | Field::ServiceTier | Field::CacheKey => {
+            Fate::Converted("sent to OpenAI and Azure, left out elsewhere")
+        }
+        Field::Document => Fate::Converted("a file, or its text; vLLM takes only text"),
+        Field::ThinkingHistory => Fate::Converted("its words, but not to OpenAI and Azure"),
+        Field::Signature => Fate::Converted("the server's own goes back, others are left out"),
         Field::TopK | Field::MinP => Fate::Converted("sent to vLLM, left out elsewhere"),
         Field::ThinkingBudget => Fate::Converted("an effort"),
         Field::CacheMark => Fate::Converted("nothing: prefixes are cached without marks"),
         Field::ToolResultImage => Fate::Converted("a message of the user's after the results"),
         Field::ToolResultError => Fate::Converted("a text that begins with `Error:`"),
-        Field::Candidates | Field::Logprobs | Field::Metadata | Field::Signature => Fate::Dropped,
+        Field::Candidates | Field::Logprobs | Field::Metadata => Fate::Dropped,
         Field::Audio => Fate::Converted("`input_audio`; anything but WAV and MP3 is refused"),
-        Field::Video => Fate::Refused("only vLLM takes video"),
+        Field::Video => Fate::Converted("`video_url` at vLLM; refused elsewhere"),
         Field::DocumentUrl => Fate::Refused("documents can only be sent whole"),
         Field::FileId => Fate::Refused("the file is kept by another provider"),
     }
@@ -184,7 +186,7 @@ pub fn write_request(
     lost.sampling(request, &mut body)?;
     lost.hints(request, &mut body)?;
     lost.reasoning(request, &mut body)?;
-    body.response_format = format(&request.format);
+    body.response_format = format(&request.format, is_official(rules));
     let written = serde_json::to_vec(&body);
     written.map_err(|error| Invalid::request("", format!("the request cannot be written: {error}")))
 }
@@ -234,7 +236,7 @@ impl Lost<'_, '_> {
         }
         body.stop = request.stop.get(..most).unwrap_or(&request.stop);
         // There is one answer in the middle, without probabilities.
-        self.keep(request.candidates, false, Field::Candidates)?;
+        self.keep(request.candidates.filter(|count| *count > 1), false, Field::Candidates)?;
         self.keep(request.logprobs, false, Field::Logprobs)?;
         Ok(())
     }
@@ -269,7 +271,9 @@ impl Lost<'_, '_> {
             _ => effort.at_most(self.rules.efforts),
         };
         if known.is_none() && effort != Effort::None {
-            self.losses.lose(Field::Effort, Fate::Dropped)?;
+            let said = request.reasoning.effort.is_some();
+            let field = if said { Field::Effort } else { Field::ThinkingBudget };
+            self.losses.lose(field, Fate::Dropped)?;
         }
         body.reasoning_effort = known.map(Effort::as_str);
         if known == Some(Effort::None) && self.rules.extended_sampling {
@@ -291,7 +295,7 @@ fn service_tier(tier: &str) -> Option<&'static str> {
     })
 }
 
-fn format(format: &Format) -> Option<ToldFormat<'_>> {
+fn format(format: &Format, official: bool) -> Option<ToldFormat<'_>> {
     match format {
         Format::Text => None,
         Format::JsonObject => Some(ToldFormat::JsonObject),
@@ -300,7 +304,7 @@ fn format(format: &Format) -> Option<ToldFormat<'_>> {
                 name: schema_name(name),
                 description: description.as_deref(),
                 schema,
-                strict: *strict,
+                strict: strict.map(|strict| strict && (!official || may_be_strict(schema))),
             };
             Some(ToldFormat::JsonSchema { json_schema })
         }

@@ -51,6 +51,8 @@ struct Message<'a> {
 /// the form has one place for each.
 pub fn write_response(response: &Response, told: &Told) -> Vec<u8> {
     let reasoning: String = response.blocks.iter().filter_map(thinking).collect();
+    let message = message(&response.blocks, &reasoning);
+    let finish_reason = finish_reason(&response.stop, !message.tool_calls.is_empty());
     let completion = Completion {
         id: answer_id(&response.id, &told.id),
         object: "chat.completion",
@@ -58,9 +60,9 @@ pub fn write_response(response: &Response, told: &Told) -> Vec<u8> {
         model: &told.model,
         choices: [Choice {
             index: 0,
-            message: message(&response.blocks, &reasoning),
+            message,
             logprobs: None,
-            finish_reason: finish_reason(&response.stop),
+            finish_reason,
             stop_reason: stop_reason(&response.stop),
         }],
         usage: response.usage.as_ref().map(ToldUsage::of),

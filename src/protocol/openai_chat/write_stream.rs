@@ -159,7 +159,7 @@ impl StreamWriter {
         match (&mut block.kind, delta) {
             (Kind::Text { .. }, Delta::Text(text)) => {
                 self.characters += characters(text);
-                self.piece(&Piece { content: Some(text), ..Piece::default() }, out);
+                self.text(text, out);
             }
             (Kind::Text { before }, Delta::Annotation(annotation)) => {
                 let before = *before;
@@ -222,7 +222,9 @@ impl StreamWriter {
     fn call_signature(&self, number: usize, signature: &Signature, out: &mut Vec<u8>) {
         let extra_content = ToldExtra::of(signature);
         if extra_content.is_some() {
-            self.call(ToldCall { index: Some(number), extra_content, ..ToldCall::default() }, out);
+            // Clients look for `function` in every piece of a call.
+            let more = ToldCall::more(ToolKind::Function, "", None);
+            self.call(ToldCall { index: Some(number), extra_content, ..more }, out);
         }
     }
 
@@ -231,11 +233,25 @@ impl StreamWriter {
         self.piece(&Piece { annotations: Some([note]), ..Piece::default() }, out);
     }
 
+    /// What nearly all chunks are: a piece that has nothing but text.
+    fn text(&self, text: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.head);
+        out.extend_from_slice(b"{\"index\":0,\"delta\":{\"content\":");
+        append(&text, out);
+        out.push(b'}');
+        self.go_on(out);
+    }
+
     /// A chunk with one choice that goes on.
     fn piece(&self, piece: &Piece, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.head);
         out.extend_from_slice(b"{\"index\":0,\"delta\":");
         append(piece, out);
+        self.go_on(out);
+    }
+
+    /// The rest of a chunk behind its piece.
+    fn go_on(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"logprobs\":null,\"finish_reason\":null}]");
         self.no_usage(out);
         out.extend_from_slice(b"}\n\n");
@@ -257,7 +273,7 @@ impl StreamWriter {
             index: 0,
             delta: Piece::default(),
             logprobs: None,
-            reason: finish_reason(&end.stop),
+            reason: finish_reason(&end.stop, self.calls > 0),
             stop_reason: stop_reason(&end.stop),
         };
         out.extend_from_slice(&self.head);

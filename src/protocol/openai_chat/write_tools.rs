@@ -1,8 +1,11 @@
 //! Writes the tools of a request, and which of them shall be called.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::strict::may_be_strict;
 use super::write_request::is_official;
 use crate::protocol::canonical::{
     Fate, Field, Invalid, Losses, Request, Rules, Tool, ToolChoice, ToolKind,
@@ -92,15 +95,17 @@ pub(super) fn write_tools<'a>(
     losses: &mut Losses,
 ) -> Result<Vec<ToldTool<'a>>, Invalid> {
     let mut told = Vec::with_capacity(request.tools.len());
+    let choice = request.tool_choice.as_ref().filter(|_| !is_official(rules));
+    let among = choice.and_then(ToolChoice::among);
     for tool in &request.tools {
-        if let Some(ToolChoice::Among { names, .. }) = &request.tool_choice
-            && !is_official(rules)
-            && !names.contains(&tool.name)
-        {
+        if among.as_ref().is_some_and(|names| !names.contains(tool.name.as_str())) {
             continue;
         }
         match tool.kind {
-            ToolKind::Function => told.push(ToldTool::Function { function: function(tool) }),
+            ToolKind::Function => {
+                let function = function(tool, is_official(rules), losses)?;
+                told.push(ToldTool::Function { function });
+            }
             ToolKind::Custom if rules.custom_tools => {
                 told.push(ToldTool::Custom { custom: custom(tool) });
             }
@@ -110,10 +115,18 @@ pub(super) fn write_tools<'a>(
     Ok(told)
 }
 
-fn function(tool: &Tool) -> Function<'_> {
+fn function<'a>(
+    tool: &'a Tool,
+    official: bool,
+    losses: &mut Losses,
+) -> Result<Function<'a>, Invalid> {
     let Tool { name, description, schema, strict, .. } = tool;
     let (description, parameters) = (description.as_deref(), schema.as_deref());
-    Function { name, description, parameters, strict: *strict }
+    let refused = official && *strict == Some(true) && !parameters.is_none_or(may_be_strict);
+    if refused {
+        losses.lose(Field::StrictTools, Fate::Dropped)?;
+    }
+    Ok(Function { name, description, parameters, strict: strict.filter(|_| !refused) })
 }
 
 fn custom(tool: &Tool) -> Custom<'_> {
@@ -126,11 +139,13 @@ fn custom(tool: &Tool) -> Custom<'_> {
 }
 
 pub(super) fn write_choice<'a>(request: &'a Request, rules: &Rules) -> Option<ToldChoice<'a>> {
+    let custom = request.tools.iter().filter(|tool| tool.kind == ToolKind::Custom);
+    let custom: HashSet<&str> = custom.map(|tool| tool.name.as_str()).collect();
     let named = |name: &'a str| {
-        let tool = request.tools.iter().find(|tool| tool.name == name);
-        match tool.map(|tool| tool.kind) {
-            Some(ToolKind::Custom) => Named::Custom { custom: Name { name } },
-            _ => Named::Function { function: Name { name } },
+        if custom.contains(name) {
+            Named::Custom { custom: Name { name } }
+        } else {
+            Named::Function { function: Name { name } }
         }
     };
     Some(match request.tool_choice.as_ref()? {

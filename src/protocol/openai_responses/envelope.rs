@@ -33,15 +33,22 @@ const ECHOED: [(&str, &str); 20] = [
 
 /// The members of a request that its answer repeats, on one line: for [`Told::echo`].
 pub fn echo(body: &[u8]) -> Json {
+    echo_with(body, &[])
+}
+
+/// The same with members as they are `said` here, in JSON, whatever the request has.
+pub fn echo_with(body: &[u8], said: &[(&str, &str)]) -> Json {
     let text = std::str::from_utf8(body).unwrap_or_default();
     let mut body = Object::parse(text, "body").unwrap_or_default();
     let mut echo = String::with_capacity(1024);
     for (name, default) in ECHOED {
         echo.push(if echo.is_empty() { '{' } else { ',' });
         echo.extend(["\"", name, "\":"]);
-        match body.take(name) {
-            Some(value) => compact(value.get(), &mut echo),
-            None => echo.push_str(default),
+        let said = said.iter().find(|(said, _)| *said == name);
+        match (said, body.take(name)) {
+            (Some((_, said)), _) => echo.push_str(said),
+            (None, Some(value)) => compact(value.get(), &mut echo),
+            (None, None) => echo.push_str(default),
         }
     }
     echo.push('}');

@@ -28,8 +28,11 @@ pub fn stored_output(response: &Response) -> Json {
 /// The request with `earlier` items before its own, and without `previous_response_id`.
 ///
 /// # Errors
-/// When the body is no request, or `earlier` no array.
-pub fn prepend(body: &[u8], earlier: &[Json]) -> Result<Vec<u8>, Invalid> {
+/// When the body is no request, or `earlier` holds what is no array.
+pub fn prepend<'e>(
+    body: &[u8],
+    earlier: impl IntoIterator<Item = &'e RawValue>,
+) -> Result<Vec<u8>, Invalid> {
     let mut body = object(body)?;
     body.take("previous_response_id");
     let own = input_items(&mut body)?;
@@ -47,11 +50,29 @@ pub fn prepend(body: &[u8], earlier: &[Json]) -> Result<Vec<u8>, Invalid> {
 /// refuse it: where a conversation that began elsewhere goes on. `None`: there is nothing of the kind.
 pub fn without_sealed(body: &[u8]) -> Option<Vec<u8>> {
     memchr::memmem::find(body, b"gw1:")?;
+    without(body, holds_sealed)
+}
+
+/// The request without any reasoning but what a provider of this dialect has encrypted: for one that
+/// has not seen the earlier turns, where they were kept here. `None`: there is nothing of the kind.
+pub fn without_others(body: &[u8]) -> Option<Vec<u8>> {
+    memchr::memmem::find(body, b"reasoning")?;
+    without(body, |item| holds_sealed(item) || is_bare_reasoning(item))
+}
+
+fn without(body: &[u8], unwanted: impl Fn(&RawValue) -> bool) -> Option<Vec<u8>> {
     let mut body = object(body).ok()?;
     let mut items = input_items(&mut body).ok()?;
     let before = items.len();
-    items.retain(|item| !holds_sealed(item));
+    items.retain(|item| !unwanted(item));
     (items.len() < before).then(|| with_input(&mut body, &items))
+}
+
+/// Reasoning that is named or told, and not there.
+fn is_bare_reasoning(item: &RawValue) -> bool {
+    let Ok(mut item) = Object::parse(item.get(), "input") else { return false };
+    let is_reasoning = item.string("type").is_ok_and(|kind| kind.as_deref() == Some("reasoning"));
+    is_reasoning && !item.has("encrypted_content")
 }
 
 fn holds_sealed(item: &RawValue) -> bool {

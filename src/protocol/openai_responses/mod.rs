@@ -26,8 +26,8 @@ mod write_stream;
 pub use count::{
     read_count_request, read_count_response, write_count_request, write_count_response,
 };
-pub use envelope::echo;
-pub use history::{prepend, stored_input, stored_output, without_sealed};
+pub use envelope::{echo, echo_with};
+pub use history::{prepend, stored_input, stored_output, without_others, without_sealed};
 pub use read_request::read_request;
 pub use read_response::read_response;
 pub use read_stream::StreamReader;

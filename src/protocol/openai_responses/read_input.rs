@@ -1,5 +1,7 @@
 //! The items of a conversation as turns.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -21,7 +23,7 @@ pub struct Input {
     /// The last turn takes more items of its kind; a user's message is always a turn of its own.
     open: bool,
     /// Signatures of calls, which stand in items of their own.
-    signed_calls: Vec<(String, Signature)>,
+    signed_calls: HashMap<String, Signature>,
 }
 
 impl Input {
@@ -42,14 +44,10 @@ impl Input {
             let mut object = Object::parse(item.get(), "input").map_err(mistyped(""))?;
             self.read_item(&mut object, tools, losses)?;
         }
-        for (id, signature) in std::mem::take(&mut self.signed_calls) {
-            let calls = self.turns.iter_mut().flat_map(|turn| &mut turn.blocks);
-            for block in calls {
-                if let Block::ToolUse(call) = block
-                    && call.id == id
-                {
-                    call.signature = Some(signature.clone());
-                }
+        let signed = std::mem::take(&mut self.signed_calls);
+        for block in self.turns.iter_mut().flat_map(|turn| &mut turn.blocks) {
+            if let Block::ToolUse(call) = block {
+                call.signature = signed.get(&call.id).cloned();
             }
         }
         Ok(())
@@ -147,7 +145,7 @@ impl Input {
         let text =
             Some(words(content)).filter(|it| !it.is_empty()).unwrap_or_else(|| words(summary));
         if let Some(block) = reasoning(text, signature, of.unwrap_or_default(), |id, signature| {
-            self.signed_calls.push((id, signature));
+            self.signed_calls.insert(id, signature);
         }) {
             self.push(Role::Assistant, vec![block]);
         }

@@ -71,7 +71,7 @@ fn read_conversation(
     if let Some(choice) = body.take("tool_choice") {
         request.tool_choice = tools.read_choice(choice, losses)?;
     }
-    request.tools = tools.tools;
+    request.tools = tools.offered;
     request.parallel_tools = body.boolean("parallel_tool_calls").map_err(&at)?;
     Ok(())
 }

@@ -14,17 +14,17 @@ use crate::protocol::canonical::{
     replay,
 };
 use crate::protocol::framing::sse;
+use crate::protocol::framing::whole::WholeEvents;
+use crate::protocol::json;
 
 /// The most items that may be open at once.
 const MOST_OPEN: usize = 512;
 
 /// Reads a stream, chunk by chunk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct StreamReader {
-    decoder: sse::Decoder,
+    decoder: WholeEvents,
     progress: Progress,
-    /// The event under way is too large to be read, and comes in parts.
-    within_oversized: bool,
     /// The index of the next block.
     next: u32,
     items: Vec<OpenItem>,
@@ -126,6 +126,28 @@ struct Wire<'e> {
     error: Option<&'e RawValue>,
 }
 
+impl Default for StreamReader {
+    fn default() -> Self {
+        Self {
+            decoder: WholeEvents::skipping(is_needed),
+            progress: Progress::default(),
+            next: 0,
+            items: Vec::new(),
+            called: false,
+        }
+    }
+}
+
+/// Whether an event is read that begins so. Pictures before they are done, and what the tools of the
+/// provider do, are not.
+fn is_needed(head: &[u8]) -> bool {
+    let head = head.get(..200).unwrap_or(head);
+    let passed_over = ["image_generation_call.", "code_interpreter_call", "mcp_call_arguments."];
+    let begins =
+        |kind: &str| memchr::memmem::find(head, format!("response.{kind}").as_bytes()).is_some();
+    !passed_over.into_iter().any(begins)
+}
+
 impl StreamReader {
     pub fn new() -> Self {
         Self::default()
@@ -138,7 +160,12 @@ impl StreamReader {
         }
         self.decoder.push(chunk);
         while let Some(event) = self.decoder.next() {
-            self.read(&event, events);
+            if let Ok(event) = event {
+                self.read(&event, events);
+            } else {
+                let message = "an event is larger than can be read".to_owned();
+                self.fail(Failure { message, ..Failure::cut_off() }, events);
+            }
             if self.progress == Progress::Over {
                 return;
             }
@@ -163,35 +190,12 @@ impl StreamReader {
     }
 
     fn read(&mut self, event: &sse::Event, events: &mut Vec<Event>) {
-        if event.oversized {
-            let first = !std::mem::replace(&mut self.within_oversized, true);
-            self.within_oversized = self.decoder.is_within_oversized();
-            if first {
-                self.read_oversized(&event.raw, events);
-            }
-            return;
-        }
         let Some(data) = event.data.as_deref().filter(|data| *data != b"[DONE]") else { return };
-        let read = serde_json::from_slice(data)
+        let read = json::read(data)
             .map_err(|error| Unreadable(error.to_string()))
             .and_then(|wire: Wire| self.read_wire(&wire, data, events));
         if let Err(unreadable) = read {
             self.fail(Failure { message: unreadable.to_string(), ..Failure::cut_off() }, events);
-        }
-    }
-
-    /// An event of more than a mebibyte. Those that repeat what is known already are not needed.
-    fn read_oversized(&mut self, raw: &[u8], events: &mut Vec<Event>) {
-        let named =
-            |name: &str| memchr::memmem::find(raw.get(..200).unwrap_or(raw), name.as_bytes());
-        if named("response.completed").is_some() && self.next > 0 {
-            self.close_all(events);
-            let stop = Answer::default().stop(self.called);
-            events.push(Event::End(End { stop, usage: None }));
-            self.progress = Progress::Over;
-        } else if named("response.created").or(named("response.in_progress")).is_none() {
-            let message = "an event is larger than can be read".to_owned();
-            self.fail(Failure { message, ..Failure::cut_off() }, events);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Tools, and which of them may or must be called.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::value::RawValue;
 
 use super::mistyped;
@@ -9,7 +11,9 @@ use crate::protocol::json::{Mistyped, Object};
 /// The tools of a request.
 #[derive(Debug, Default)]
 pub struct Tools {
-    pub tools: Vec<Tool>,
+    pub offered: Vec<Tool>,
+    /// By namespace, the names of those that have one, and of those that have none.
+    names: HashMap<Option<String>, HashSet<String>>,
     /// Types of those that run at their provider, and cannot be offered anywhere else.
     hosted: Vec<String>,
 }
@@ -70,9 +74,8 @@ impl Tools {
             tool.schema = schema.map(RawValue::to_owned);
             tool.strict = object.boolean("strict").map_err(&at)?;
         }
-        let known = |it: &Tool| it.name == tool.name && it.namespace == tool.namespace;
-        if !self.tools.iter().any(known) {
-            self.tools.push(tool);
+        if self.names.entry(tool.namespace.clone()).or_default().insert(tool.name.clone()) {
+            self.offered.push(tool);
         }
         Ok(())
     }
@@ -83,11 +86,11 @@ impl Tools {
         let name = required(object, "name")?;
         let about = object.string("description").map_err(&at)?;
         let tools = object.array("tools").map_err(&at)?.unwrap_or_default();
-        let first = self.tools.len();
+        let first = self.offered.len();
         for tool in tools {
             self.read_tool(tool, Some(&name), losses)?;
         }
-        if let (Some(about), Some(tool)) = (about, self.tools.get_mut(first))
+        if let (Some(about), Some(tool)) = (about, self.offered.get_mut(first))
             && !about.is_empty()
             && about != name
         {
@@ -114,7 +117,7 @@ impl Tools {
         let choice = match kind.as_str() {
             "function" | "custom" => {
                 let name = object.string("name").map_err(&at)?.unwrap_or_default();
-                if !self.tools.iter().any(|tool| tool.name == name) {
+                if !self.offered.iter().any(|tool| tool.name == name) {
                     let message = format!("`tool_choice` names `{name}`, which is not in `tools`");
                     return Err(Invalid::request("tool_choice", message));
                 }
@@ -135,9 +138,9 @@ impl Tools {
 
     fn read_mode(&self, mode: &str) -> Result<Option<ToolChoice>, Invalid> {
         match mode {
-            "auto" => Ok((!self.tools.is_empty()).then_some(ToolChoice::Auto)),
-            "none" => Ok((!self.tools.is_empty()).then_some(ToolChoice::None)),
-            "required" if !self.tools.is_empty() => Ok(Some(ToolChoice::Required)),
+            "auto" => Ok((!self.offered.is_empty()).then_some(ToolChoice::Auto)),
+            "none" => Ok((!self.offered.is_empty()).then_some(ToolChoice::None)),
+            "required" if !self.offered.is_empty() => Ok(Some(ToolChoice::Required)),
             "required" => match self.hosted.first() {
                 Some(hosted) => Err(runs_elsewhere(hosted)),
                 None => Err(Invalid::request("tool_choice", "`tool_choice` requires `tools`")),
@@ -156,6 +159,12 @@ impl Tools {
         losses: &mut Losses,
     ) -> Result<ToolChoice, Invalid> {
         let mut names = Vec::with_capacity(list.len());
+        let mut groups: HashMap<String, Vec<&str>> = HashMap::new();
+        for tool in &self.offered {
+            if let Some(group) = &tool.namespace {
+                groups.entry(group.clone()).or_default().push(&tool.name);
+            }
+        }
         for tool in list {
             let mut object =
                 Object::parse(tool.get(), "tool_choice.tools").map_err(mistyped(""))?;
@@ -164,9 +173,10 @@ impl Tools {
             let name = object.string("name").map_err(&at)?.unwrap_or_default();
             match kind.as_str() {
                 "function" | "custom" => names.push(name),
+                // One that is named again allows nothing more.
                 "namespace" => {
-                    let in_it = |tool: &&Tool| tool.namespace.as_ref() == Some(&name);
-                    names.extend(self.tools.iter().filter(in_it).map(|tool| tool.name.clone()));
+                    let in_it = groups.remove(&name).unwrap_or_default();
+                    names.extend(in_it.into_iter().map(str::to_owned));
                 }
                 _ => losses.drop_member(&format!("tool_choice.tools.{kind}"))?,
             }

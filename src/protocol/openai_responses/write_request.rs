@@ -1,14 +1,17 @@
 //! Requests as providers of the responses API read them.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::write_input::{Item, is_open, write_input};
+use super::write_input::{Content, Item, is_open, write_input};
 use crate::protocol::canonical::{
     Block, Effort, Fate, Field, Format, Invalid, Json, Losses, NameLimits, Request, Target,
     ThinkingRule, Tool, ToolChoice, ToolKind,
 };
+use crate::protocol::openai_chat::may_be_strict;
 
 /// Names of tools. Groups are known to `OpenAI`'s newest models only.
 pub const NAMES: NameLimits = NameLimits {
@@ -31,6 +34,10 @@ pub fn fate(field: Field) -> Fate {
         Field::MaxOutput => Fate::Converted("at least 16 at OpenAI"),
         Field::ThinkingBudget => Fate::Converted("an effort"),
         Field::ServiceTier => Fate::Converted("the tier of that name, or that is like it"),
+        Field::ThinkingHistory => {
+            Fate::Converted("what OpenAI itself signed; servers of open weights take any")
+        }
+        Field::Signature => Fate::Converted("OpenAI's own goes back, others are left out"),
         Field::ToolResultError => Fate::Converted("`Error: ` before its text"),
         Field::Temperature
         | Field::TopP
@@ -48,8 +55,6 @@ pub fn fate(field: Field) -> Fate {
         | Field::Audio
         | Field::Document
         | Field::DocumentUrl
-        | Field::ThinkingHistory
-        | Field::Signature
         | Field::Tools
         | Field::CustomTools
         | Field::Grammar
@@ -189,6 +194,11 @@ pub fn write_request(
     losses: &mut Losses,
 ) -> Result<Vec<u8>, Invalid> {
     let open = is_open(to.rules);
+    for tool in request.tools.iter().filter(|tool| tool.strict == Some(true)) {
+        if !is_strict(tool, open) {
+            losses.lose(Field::StrictTools, Fate::Dropped)?;
+        }
+    }
     let extended = to.rules.extended_sampling;
     lose_parameters(request, extended, losses)?;
     let sampling = to.rules.sampling;
@@ -206,13 +216,21 @@ pub fn write_request(
     let defaults = no_parameters();
     let least = if open { 1 } else { LEAST_OUTPUT };
     let sealed = !open && to.rules.thinking == ThinkingRule::Effort;
+    let mut instructions = instructions(request, losses)?;
+    let mut input = write_input(&request.turns, to, losses)?;
+    if input.is_empty()
+        && let Some(text) = instructions.take()
+    {
+        // There must be an input.
+        input.push(Item::Message { role: "system", content: Content::Text(text) });
+    }
     let body = Body {
         model: to.model,
-        instructions: instructions(request, losses)?,
-        input: write_input(&request.turns, to, losses)?,
+        instructions,
+        input,
         tool_choice: choice(request, &tools, open),
         parallel_tool_calls: request.parallel_tools.filter(|_| !tools.is_empty()),
-        tools: tools.iter().map(|tool| tool_item(tool, &defaults)).collect(),
+        tools: tools.iter().map(|tool| tool_item(tool, &defaults, open)).collect(),
         max_output_tokens: request.max_output.map(|most| most.max(least)),
         temperature: request.temperature.filter(|_| sampling),
         top_p: request.top_p.filter(|_| sampling),
@@ -220,7 +238,7 @@ pub fn write_request(
         seed: request.seed.filter(|_| extended),
         stop: if extended { &request.stop } else { &[] },
         logit_bias: request.logit_bias.as_ref().filter(|_| extended),
-        text: text(request),
+        text: text(request, open),
         reasoning: thought(request, to, losses)?,
         include: sealed.then_some(["reasoning.encrypted_content"]),
         prompt_cache_key: request.cache_key.as_deref().map(short),
@@ -265,23 +283,25 @@ fn instructions(request: &Request, losses: &mut Losses) -> Result<Option<String>
 
 /// The tools that may be called. Servers of open weights know no choice among several.
 fn offered(request: &Request, open: bool) -> Vec<&Tool> {
-    let among = match &request.tool_choice {
-        Some(ToolChoice::Among { names, .. }) if open => Some(names),
-        _ => None,
-    };
-    let offered = |tool: &&Tool| among.is_none_or(|names| names.contains(&tool.name));
+    let among = request.tool_choice.as_ref().filter(|_| open).and_then(ToolChoice::among);
+    let offered =
+        |tool: &&Tool| among.as_ref().is_none_or(|names| names.contains(tool.name.as_str()));
     request.tools.iter().filter(offered).collect()
 }
 
-fn tool_item<'a>(tool: &'a Tool, no_parameters: &'a RawValue) -> ToolItem<'a> {
+fn tool_item<'a>(tool: &'a Tool, [loose, strict]: &'a [Json; 2], open: bool) -> ToolItem<'a> {
     let (name, description) = (tool.name.as_str(), tool.description.as_deref());
     match tool.kind {
         ToolKind::Function => ToolItem::Function {
             name,
             description,
-            parameters: tool.schema.as_deref().unwrap_or(no_parameters),
+            parameters: match &tool.schema {
+                Some(schema) => schema,
+                None if tool.strict == Some(true) => strict,
+                None => loose,
+            },
             // Here a function is strict unless it says otherwise; in other dialects it is not.
-            strict: tool.strict.unwrap_or(false),
+            strict: is_strict(tool, open),
         },
         ToolKind::Custom => {
             ToolItem::Custom { name, description, format: tool.grammar.as_deref().map(flat_format) }
@@ -289,9 +309,20 @@ fn tool_item<'a>(tool: &'a Tool, no_parameters: &'a RawValue) -> ToolItem<'a> {
     }
 }
 
-fn no_parameters() -> Json {
-    let schema = RawValue::from_string(r#"{"type":"object","properties":{}}"#.to_owned());
-    schema.unwrap_or_else(|_| RawValue::NULL.to_owned())
+/// What `OpenAI` may be asked to hold the model to; servers of open weights take any schema.
+fn is_strict(tool: &Tool, open: bool) -> bool {
+    let may = || open || tool.schema.as_deref().is_none_or(may_be_strict);
+    tool.strict == Some(true) && may()
+}
+
+/// The schema of a function without parameters, and of a strict one.
+fn no_parameters() -> [Json; 2] {
+    let loose = r#"{"type":"object","properties":{}}"#;
+    let strict = r#"{"type":"object","properties":{},"additionalProperties":false}"#;
+    [loose, strict].map(|schema| {
+        let schema = RawValue::from_string(schema.to_owned());
+        schema.unwrap_or_else(|_| RawValue::NULL.to_owned())
+    })
 }
 
 /// A grammar's members stand in the format itself; chat has them one level below.
@@ -317,9 +348,11 @@ fn flat_format(format: &RawValue) -> Json {
 }
 
 fn choice<'a>(request: &'a Request, tools: &[&Tool], open: bool) -> Option<Choice<'a>> {
+    let custom = tools.iter().filter(|tool| tool.kind == ToolKind::Custom);
+    let custom: HashSet<&str> = custom.map(|tool| tool.name.as_str()).collect();
     let named = |name: &'a String| {
-        let custom = tools.iter().any(|it| it.name == *name && it.kind == ToolKind::Custom);
-        Named { r#type: if custom { "custom" } else { "function" }, name }
+        let r#type = if custom.contains(name.as_str()) { "custom" } else { "function" };
+        Named { r#type, name }
     };
     let choice = request.tool_choice.as_ref().filter(|_| !tools.is_empty())?;
     Some(match choice {
@@ -338,7 +371,7 @@ fn choice<'a>(request: &'a Request, tools: &[&Tool], open: bool) -> Option<Choic
     })
 }
 
-fn text(request: &Request) -> Option<Text<'_>> {
+fn text(request: &Request, open: bool) -> Option<Text<'_>> {
     let format = match &request.format {
         Format::Text => None,
         Format::JsonObject => Some(TextFormat::JsonObject),
@@ -346,7 +379,7 @@ fn text(request: &Request) -> Option<Text<'_>> {
             name: &schema.name,
             description: schema.description.as_deref(),
             schema: &schema.schema,
-            strict: schema.strict,
+            strict: schema.strict.map(|strict| strict && (open || may_be_strict(&schema.schema))),
         }),
     };
     let verbosity = request.verbosity.as_deref();

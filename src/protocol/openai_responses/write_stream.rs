@@ -67,24 +67,6 @@ struct PartBody<'a> {
     part: Part<'a>,
 }
 
-/// What a piece of a part is, or the whole of it.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Words<'a> {
-    Delta(&'a str),
-    Text(&'a str),
-    Refusal(&'a str),
-    Arguments(&'a str),
-    Input(&'a str),
-}
-
-#[derive(Serialize)]
-struct TextBody<'a> {
-    #[serde(flatten)]
-    words: Words<'a>,
-    logprobs: [(); 0],
-}
-
 #[derive(Serialize)]
 struct AnnotationBody<'a> {
     annotation_index: usize,
@@ -320,41 +302,49 @@ impl StreamWriter {
         let Some((item, envelope)) = self.items.get(place).zip(self.envelope.as_ref()) else {
             return Ok(());
         };
-        let (delta, done, whole) = match &item.content {
-            Content::Text { text, .. } => {
-                ("response.output_text.delta", "response.output_text.done", Words::Text(text))
+        // What they are called, by what of: in the event's name, and as its member when all are there.
+        let (name, member, whole) = match &item.content {
+            Content::Text { text, .. } => ("output_text", "text", text),
+            Content::Refusal(text) => ("refusal", "refusal", text),
+            Content::Reasoning { text, .. } if envelope.style.summaries => {
+                ("reasoning_summary_text", "text", text)
             }
-            Content::Refusal(text) => {
-                ("response.refusal.delta", "response.refusal.done", Words::Refusal(text))
+            Content::Reasoning { text, .. } => ("reasoning_text", "text", text),
+            Content::Call(call) if call.kind == ToolKind::Custom => {
+                ("custom_tool_call_input", "input", &call.arguments)
             }
-            Content::Reasoning { text, .. } if envelope.style.summaries => (
-                "response.reasoning_summary_text.delta",
-                "response.reasoning_summary_text.done",
-                Words::Text(text),
-            ),
-            Content::Reasoning { text, .. } => {
-                ("response.reasoning_text.delta", "response.reasoning_text.done", Words::Text(text))
-            }
-            Content::Call(call) if call.kind == ToolKind::Custom => (
-                "response.custom_tool_call_input.delta",
-                "response.custom_tool_call_input.done",
-                Words::Input(&call.arguments),
-            ),
-            Content::Call(call) => (
-                "response.function_call_arguments.delta",
-                "response.function_call_arguments.done",
-                Words::Arguments(&call.arguments),
-            ),
+            Content::Call(call) => ("function_call_arguments", "arguments", &call.arguments),
             Content::Image(_) => return Ok(()),
         };
-        let kind = if piece.is_some() { delta } else { done };
-        let words = piece.map_or(whole, Words::Delta);
-        let at = at(item, place, envelope);
-        if matches!(item.content, Content::Text { .. }) {
-            frame(kind, number, Placed { at, body: TextBody { words, logprobs: [] } }, out)
-        } else {
-            frame(kind, number, Placed { at, body: words }, out)
+        let (end, member, words) = match piece {
+            Some(words) => ("delta", "delta", words),
+            None => ("done", member, whole.as_str()),
+        };
+        // Nearly all events are these, so what is the same in all of them is written as it stands.
+        let text = |out: &mut Vec<u8>, pieces: &[&str]| {
+            for piece in pieces {
+                out.extend_from_slice(piece.as_bytes());
+            }
+        };
+        let At { item_id, output_index, content_index, summary_index } = at(item, place, envelope);
+        text(out, &["event: response.", name, ".", end]);
+        text(out, &["\ndata: {\"type\":\"response.", name, ".", end, "\",\"sequence_number\":"]);
+        serde_json::to_writer(&mut *out, &number)?;
+        text(out, &[",\"item_id\":"]);
+        serde_json::to_writer(&mut *out, item_id)?;
+        text(out, &[",\"output_index\":"]);
+        serde_json::to_writer(&mut *out, &output_index)?;
+        for (name, index) in [("content_index", content_index), ("summary_index", summary_index)] {
+            if let Some(index) = index {
+                text(out, &[",\"", name, "\":"]);
+                serde_json::to_writer(&mut *out, &index)?;
+            }
         }
+        text(out, &[",\"", member, "\":"]);
+        serde_json::to_writer(&mut *out, words)?;
+        let is_text = matches!(item.content, Content::Text { .. });
+        text(out, &[if is_text { ",\"logprobs\":[]}\n\n" } else { "}\n\n" }]);
+        Ok(())
     }
 
     fn annotation_event(

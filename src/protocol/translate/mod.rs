@@ -2,15 +2,22 @@
 
 mod count;
 mod embeddings;
+mod objects;
 mod stream;
+pub mod table;
 mod verbs;
+
+use std::collections::HashSet;
 
 use crate::config::{Dialect, Kind, RequestEdits, ThinkingHistory, Translation};
 use crate::protocol::canonical::{
-    Asked, Block, Emulation, Invalid, Losses, Names, Request, Response, Role, Rules,
-    Target, Told, Unreadable, Usage, replay,
+    Asked, Block, Emulation, Invalid, Losses, Names, Request, Response, Role, Rules, Target, Told,
+    Unreadable, Usage, replay,
 };
-use crate::protocol::{Task, openai_responses};
+use crate::protocol::edit::without_thinking;
+use crate::protocol::json::Object;
+use crate::protocol::json::text::quote;
+use crate::protocol::{Task, bedrock, gemini, openai_responses};
 
 pub use count::estimate_count;
 pub use stream::StreamTranslator;
@@ -71,7 +78,12 @@ pub struct Translator {
 
 /// Puts a request into the provider's dialect. `told` is what the answer tells the client beside what
 /// the provider says.
-pub fn translate(body: &[u8], call: Call, route: &Route, told: Told) -> Result<Translated, Invalid> {
+pub fn translate(
+    body: &[u8],
+    call: Call,
+    route: &Route,
+    told: Told,
+) -> Result<Translated, Invalid> {
     match call.task {
         Task::Generate => translate_request(body, route, told),
         Task::Embed => embeddings::translate(body, call.several, route, told),
@@ -85,11 +97,11 @@ fn translate_request(body: &[u8], route: &Route, told: Told) -> Result<Translate
     let mut request = verbs::read_request(*client, body, asked, &mut losses)?;
     apply(&mut request, edits);
     let mut told = Told { stream_usage: request.stream_usage, ..told };
-    if *client == Dialect::OpenaiResponses {
+    if *client == Dialect::OpenaiResponses && told.echo.is_none() {
         told.echo = Some(openai_responses::echo(body));
     }
     let emulated = needs_emulation(*provider, target.rules);
-    let emulation = if emulated { Emulation::apply(&mut request) } else { None };
+    let emulation = if emulated { Emulation::apply(&mut request, &mut losses)? } else { None };
     let limits = verbs::names(*provider).of_model(target.rules);
     let names = Names::flatten(&mut request, limits);
     // Our own accounts need it, whether or not the client wants it.
@@ -139,10 +151,7 @@ impl Translator {
     }
 
     /// A whole answer as the stream that the client asked for.
-    fn response_as_stream(
-        &mut self,
-        body: &[u8],
-    ) -> Result<(Vec<u8>, Option<Usage>), Unreadable> {
+    fn response_as_stream(&mut self, body: &[u8]) -> Result<(Vec<u8>, Option<Usage>), Unreadable> {
         let mut response = verbs::read_response(self.provider, body)?;
         self.restore(&mut response);
         let mut writer = verbs::Writer::new(self.client, self.told.clone());
@@ -156,20 +165,30 @@ impl Translator {
     /// What turns a streamed answer back.
     fn into_stream(self) -> StreamTranslator {
         let Self { client, provider, names, emulation, told } = self;
-        StreamTranslator::new(client, provider, names, emulation, told)
+        let id = (client == Dialect::OpenaiResponses).then(|| told.id.clone());
+        StreamTranslator::new(client, provider, names, emulation, told).with_id(id)
     }
 
     fn restore(&mut self, response: &mut Response) {
+        if self.client == Dialect::OpenaiResponses {
+            // It can be asked for by its id: one that is no other's.
+            response.id.clone_from(&self.told.id);
+        }
         if let Some(emulation) = &mut self.emulation {
             emulation.restore_response(response);
         }
         self.names.restore_response(response);
+        objects::Objects::of(self.client).write_response(response);
     }
 }
 
-/// What a whole answer took, by what it says itself.
-pub fn read_usage_of(dialect: Dialect, body: &[u8]) -> Option<Usage> {
-    verbs::read_response(dialect, body).ok()?.usage
+/// What a whole answer of Google's or Amazon's took, by what it says near its end.
+pub fn last_usage_of(dialect: Dialect, end: &[u8]) -> Option<Usage> {
+    match dialect {
+        Dialect::Gemini => gemini::last_usage(end),
+        Dialect::Bedrock => bedrock::last_usage(end),
+        _ => None,
+    }
 }
 
 /// Whether a schema must be put into a tool's clothes.
@@ -184,15 +203,25 @@ fn apply(request: &mut Request, edits: &RequestEdits) {
     }
     if !edits.stop.is_empty() {
         let own = std::mem::take(&mut request.stop);
-        for stop in edits.stop.iter().cloned().chain(own) {
-            if !request.stop.contains(&stop) {
-                request.stop.push(stop);
-            }
-        }
+        let mut known = HashSet::new();
+        let all = edits.stop.iter().cloned().chain(own);
+        request.stop.extend(all.filter(|stop| known.insert(stop.clone())));
     }
     if edits.thinking_history == ThinkingHistory::Strip {
         let turns = request.turns.iter_mut().filter(|turn| turn.role == Role::Assistant);
-        turns.for_each(|turn| turn.blocks.retain(|block| !is_thinking(block)));
+        turns.for_each(|turn| {
+            turn.blocks.retain(|block| !is_thinking(block));
+            turn.blocks.iter_mut().for_each(strip_tagged);
+        });
+    }
+}
+
+/// Chats have thinking in their text, too.
+fn strip_tagged(block: &mut Block) {
+    if let Block::Text { text, .. } = block
+        && let Some(rest) = without_thinking(text)
+    {
+        *text = rest;
     }
 }
 
@@ -205,11 +234,21 @@ fn with_extra(body: Vec<u8>, edits: &RequestEdits) -> Vec<u8> {
     if edits.extra_body.is_empty() {
         return body;
     }
-    let Ok(serde_json::Value::Object(mut members)) = serde_json::from_slice(&body) else {
+    let Ok(known) = Object::parse(std::str::from_utf8(&body).unwrap_or_default(), "body") else {
         return body;
     };
-    for (name, value) in &edits.extra_body {
-        members.entry(name).or_insert_with(|| value.clone());
+    let known: HashSet<String> = known.names().map(str::to_owned).collect();
+    let Some(end) = memchr::memrchr(b'}', &body) else { return body };
+    // As text: a body that is read and written again has other numbers.
+    let mut text = body;
+    text.truncate(end);
+    let mut comma = !known.is_empty();
+    for (name, value) in edits.extra_body.iter().filter(|(name, _)| !known.contains(*name)) {
+        if std::mem::replace(&mut comma, true) {
+            text.push(b',');
+        }
+        text.extend_from_slice(format!("{}:{value}", quote(name)).as_bytes());
     }
-    serde_json::to_vec(&members).unwrap_or(body)
+    text.push(b'}');
+    text
 }

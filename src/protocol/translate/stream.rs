@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::objects::Objects;
 use super::verbs::{Reader, Writer};
 use crate::config::Dialect;
 use crate::protocol::canonical::{
@@ -16,6 +17,7 @@ pub struct StreamTranslator {
     writer: Option<Writer>,
     names: Names,
     emulation: Option<Emulation>,
+    objects: Objects,
     events: Vec<Event>,
     usage: Option<Usage>,
     /// Characters of text, thinking and arguments that went by.
@@ -24,6 +26,8 @@ pub struct StreamTranslator {
     /// The failure that came before anything else.
     first_failure: Option<Failure>,
     deltas: u64,
+    /// The answer's id, where it is not the provider's.
+    id: Option<String>,
 }
 
 /// How far a stream has come.
@@ -56,12 +60,14 @@ impl StreamTranslator {
             writer: Some(Writer::new(client, told)),
             names,
             emulation,
+            objects: Objects::of(client),
             events: Vec::new(),
             usage: None,
             spoken: Spoken::default(),
             state: State::default(),
             first_failure: None,
             deltas: 0,
+            id: None,
         }
     }
 
@@ -69,6 +75,11 @@ impl StreamTranslator {
     pub fn follower(provider: Dialect) -> Self {
         let (names, told) = (Names::default(), Told::default());
         Self { writer: None, ..Self::new(provider, provider, names, None, told) }
+    }
+
+    /// The id the answer shall have, instead of the provider's.
+    pub(super) fn with_id(self, id: Option<String>) -> Self {
+        Self { id, ..self }
     }
 
     /// Feeds a chunk; appends to `out` what the client shall get.
@@ -132,8 +143,14 @@ impl StreamTranslator {
                 emulation.restore(&mut event);
             }
             self.names.restore(&mut event);
-            match &event {
-                Event::Start(start) => self.usage = start.usage.or(self.usage),
+            let before = self.objects.write(&mut event);
+            match &mut event {
+                Event::Start(start) => {
+                    if let Some(id) = &self.id {
+                        start.id.clone_from(id);
+                    }
+                    self.usage = start.usage.or(self.usage);
+                }
                 // Anthropic and Bedrock begin a stream before they know whether it goes well.
                 Event::Ping => {}
                 Event::Open { .. } | Event::Close { .. } => self.state = State::Judged,
@@ -154,6 +171,9 @@ impl StreamTranslator {
                 }
             }
             if let Some(writer) = &mut self.writer {
+                if let Some(before) = &before {
+                    writer.write(before, out);
+                }
                 writer.write(&event, out);
             }
         }
@@ -170,6 +190,10 @@ impl Spoken {
         else {
             return;
         };
+        if text.is_ascii() {
+            self.ascii += text.len() as u64;
+            return;
+        }
         let letters = text.chars().count() as u64;
         let ascii = text.bytes().filter(u8::is_ascii).count() as u64;
         self.ascii += ascii;

@@ -91,4 +91,6 @@ pub fn check(login: &config::Login) -> Result<(), Unobtained> {
 }
 
 #[cfg(test)]
+mod sigv4_tests;
+#[cfg(test)]
 mod tests;

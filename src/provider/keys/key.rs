@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderName, HeaderValue};
+use sha2::{Digest as _, Sha256};
 
 use super::fault::Fault;
 use super::rests::{Name, Rests, Standing, backed_off};
@@ -16,12 +17,17 @@ use crate::provider::sensitive;
 
 /// The first back-off of a disabled key, doubled each time a probe fails.
 const BACK_OFF: Duration = Duration::from_mins(1);
+/// What keys are hashed with for their marks: no digest of a key elsewhere is the same.
+const MARKED: &[u8] = b"forebay provider key\0";
+/// Bytes of the digest in a mark.
+const MARK: usize = 16;
 
 /// One key, or what a login has lent in place of one.
 pub struct ApiKey {
     credential: Credential,
     /// The last four characters, for logs; of a login, what it lends.
     pub hint: String,
+    mark: Arc<str>,
     /// When a disabled key is due to be tried again, in milliseconds on the keys' clock; 0: in use.
     /// A copy of what the lock guards, so that a key in use costs no lock.
     disabled_until: AtomicU64,
@@ -64,24 +70,34 @@ pub struct Probe(Arc<ApiKey>);
 
 impl ApiKey {
     pub(super) fn new(header: (HeaderName, HeaderValue), hint: String) -> Self {
-        Self::of(Credential::Header(header), hint)
+        let mark = Sha256::new().chain_update(MARKED).chain_update(header.1.as_bytes()).finalize();
+        let mark = hex::encode(mark.get(..MARK).unwrap_or_default());
+        Self::of(Credential::Header(header), hint, mark.into())
     }
 
     pub(super) fn of_login(login: Arc<Login>) -> Self {
         let hint = login.kind().to_owned();
-        Self::of(Credential::Login(login), hint)
+        let mark = format!("login/{hint}").into();
+        Self::of(Credential::Login(login), hint, mark)
     }
 
-    fn of(credential: Credential, hint: String) -> Self {
+    fn of(credential: Credential, hint: String, mark: Arc<str>) -> Self {
         Self {
             credential,
             hint,
+            mark,
             disabled_until: AtomicU64::new(0),
             probing: AtomicBool::new(false),
             uneasy_until: AtomicU64::new(0),
             noted: AtomicBool::new(false),
             story: Mutex::default(),
         }
+    }
+
+    /// What tells it from the provider's other keys, in every process and after a restart: the
+    /// beginning of a digest, or which login it is. No secret.
+    pub fn mark(&self) -> &Arc<str> {
+        &self.mark
     }
 
     /// The header that a call carries now; `None` when it is signed, or nothing is lent.

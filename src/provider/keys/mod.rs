@@ -112,6 +112,11 @@ impl KeyRing {
         self.keys.iter().any(|known| Arc::ptr_eq(known, key))
     }
 
+    /// The key with this mark.
+    pub fn marked(&self, mark: &str) -> Option<&Arc<ApiKey>> {
+        self.keys.iter().find(|key| **key.mark() == *mark)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }

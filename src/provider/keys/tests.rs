@@ -191,3 +191,14 @@ fn a_key_never_shows_in_debug_output() {
     let choice = ring.pick("m", &[], true).unwrap();
     assert!(!format!("{choice:?} {:?}", choice.key.header()).contains("aaaa"));
 }
+
+#[test]
+fn a_key_is_known_again_by_its_mark_in_another_process() {
+    let (before, after) = (ring(&[ONE, TWO]), ring(&[TWO, ONE]));
+    for number in 0..2 {
+        let known = after.marked(key(&before, number).mark()).unwrap();
+        assert_eq!(known.header(), key(&before, number).header());
+        assert!(!known.mark().contains("1111") && known.mark().len() == 32);
+    }
+    assert!(after.marked("").is_none());
+}

@@ -7,6 +7,7 @@ mod chores;
 mod counts;
 mod desk;
 mod leases;
+mod objects;
 mod records;
 mod retention;
 
@@ -27,10 +28,11 @@ use self::counts::{Counts, FLUSH};
 use self::desk::Orders;
 pub use self::desk::{Desk, Order};
 use self::leases::Leases;
+use self::objects::Objects;
 use super::succession::give_way;
 use super::tireless::tireless;
-use crate::access::limits::Mode;
-use crate::access::{Errand, Registry, Rules};
+use crate::access::limits::{Mode, Now};
+use crate::access::{Errand, History, Owners, Registry, Rules};
 use crate::config::Secret;
 use crate::ledger::UsageBook;
 use crate::snapshot::Snapshot;
@@ -48,6 +50,8 @@ const MENDED: Duration = Duration::from_secs(10);
 const BEAT: Duration = Duration::from_secs(3);
 /// How often it is made sure that the store is there, and how long that may take.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often responses are looked through whose time may be over.
+const SWEEP: Duration = Duration::from_secs(5);
 /// How long users that were made for a time are kept after it, where nothing is configured.
 const PURGE_AFTER: Duration = Duration::from_hours(48);
 
@@ -66,6 +70,9 @@ pub struct Keeper {
     /// Processes that use the store.
     nodes: Arc<AtomicU32>,
     counts: Mutex<Counts>,
+    owners: Arc<Owners>,
+    objects: Mutex<Objects>,
+    history: Arc<History>,
     leases: Option<Mutex<Leases>>,
     /// The next exchange with the store is due now.
     hurry: Notify,
@@ -74,6 +81,8 @@ pub struct Keeper {
 /// What a keeper is made of.
 pub struct Given {
     pub registry: Arc<Registry>,
+    pub owners: Arc<Owners>,
+    pub history: Arc<History>,
     pub usage: Arc<UsageBook>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub swapped: watch::Receiver<()>,
@@ -111,7 +120,8 @@ impl BackgroundService for Keeper {
             }
         };
         let follow = tireless(|| self.follow_rules());
-        tokio::join!(begin, self.keep(&known), share, follow);
+        let sweep = tireless(|| self.sweep());
+        tokio::join!(begin, self.keep(&known), share, follow, sweep);
     }
 }
 
@@ -120,7 +130,8 @@ impl Keeper {
     ///
     /// What is wrong with the URL of Redis, without it.
     pub fn new(given: Given) -> Result<Self, String> {
-        let Given { registry, usage, snapshot, swapped, store, redis, desk } = given;
+        let Given { registry, owners, history, usage, snapshot, .. } = given;
+        let (swapped, store, redis, desk) = (given.swapped, given.store, given.redis, given.desk);
         let node: Arc<str> = format!("{:016x}", rand::random::<u64>()).into();
         let nodes = Arc::new(AtomicU32::new(1));
         let limits = Arc::clone(&registry.limits);
@@ -143,6 +154,9 @@ impl Keeper {
             node,
             nodes,
             counts: Mutex::new(counts),
+            objects: Mutex::new(Objects::new(Arc::clone(&owners))),
+            owners,
+            history,
             leases,
             hurry: Notify::new(),
         })
@@ -179,7 +193,8 @@ impl Keeper {
         tokio::join!(
             tireless(|| records::follow(&self.registry, &store, &told)),
             tireless(|| chores::purge(&self.registry, &store, purge_after)),
-            tireless(|| retention::keep(&self.registry, &store)),
+            tireless(|| retention::keep(&self.registry, &self.owners, &store)),
+            tireless(|| objects::keep(&self.objects, &store)),
             tireless(|| self.deliver(&store)),
             tireless(|| self.live(&store)),
             tireless(|| self.look(&store)),
@@ -240,6 +255,7 @@ impl Keeper {
         self.beat(store).await?;
         self.counts.lock().await.learn_all(store).await?;
         records::load(&self.registry, store).await?;
+        self.objects.lock().await.load(store).await?;
         self.registry.attach(Some(store.clone()));
         Ok(())
     }
@@ -329,12 +345,14 @@ impl Keeper {
                 warn!("what the old process counted last comes later: {error}");
             }
             counts.take_over();
+            self.objects.lock().await.look(store).await;
             return;
         }
         counts.hand_over();
         // What is under way first, then what has come since.
         counts.flush_all(store).await;
         counts.flush_all(store).await;
+        self.objects.lock().await.flush_all(store).await;
         self.hurry.notify_one();
         if order == Order::Leave
             && let Err(error) = store.leave(&self.node).await
@@ -343,12 +361,31 @@ impl Keeper {
         }
     }
 
+    /// Removes responses whose time is over, and all when none are to be kept any more.
+    async fn sweep(&self) {
+        let mut turn = interval(SWEEP);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turn.tick().await;
+            let snapshot = self.snapshot.load();
+            let keep = snapshot.config.responses.keep.as_millis();
+            let keep = i64::try_from(keep).unwrap_or(i64::MAX);
+            let kept = snapshot.config.keeps_responses();
+            let since = if kept { Now::by_clock().0.saturating_sub(keep) } else { i64::MAX };
+            drop(snapshot);
+            self.history.sweep(since);
+        }
+    }
+
     /// Puts what the configuration says of every user into force.
     async fn follow_rules(&self) {
         let mut swapped = self.swapped.clone();
         loop {
             swapped.mark_unchanged();
-            self.registry.follow(Rules::of(&self.snapshot.load().config));
+            let snapshot = self.snapshot.load();
+            self.registry.follow(Rules::of(&snapshot.config));
+            self.owners.set_keep(snapshot.config.objects.keep);
+            drop(snapshot);
             if swapped.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }

@@ -1,12 +1,12 @@
-//! What the store keeps for a time: the audit of changes, usage, and counts of those who are gone.
+//! What the store keeps for a time: the audit of changes, usage, objects, and counts of those who are gone.
 
 use std::time::Duration;
 
 use log::{info, warn};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::access::Registry;
 use crate::access::limits::Now;
+use crate::access::{Owners, Registry};
 use crate::store::{Kind, Store, StoreError};
 
 /// How long the audit of changes and usage are kept: a year, and what it takes to look back on it.
@@ -20,12 +20,12 @@ const NEVER: i64 = 100 * 366 * 24 * HOUR;
 const HOUR: i64 = 3_600_000;
 
 /// Removes what is over, for ever.
-pub async fn keep(registry: &Registry, store: &Store) {
+pub async fn keep(registry: &Registry, owners: &Owners, store: &Store) {
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        match prune(registry, store, Now::by_clock()).await {
+        match prune(registry, owners, store, Now::by_clock()).await {
             Ok(0) => {}
             Ok(gone) => info!("{gone} rows of the store are removed: their time is over"),
             Err(error) => warn!("what is over stays in the store for now: {error}"),
@@ -34,7 +34,12 @@ pub async fn keep(registry: &Registry, store: &Store) {
 }
 
 /// How many rows were removed.
-async fn prune(registry: &Registry, store: &Store, now: Now) -> Result<u64, StoreError> {
+async fn prune(
+    registry: &Registry,
+    owners: &Owners,
+    store: &Store,
+    now: Now,
+) -> Result<u64, StoreError> {
     let kept = i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
     let before = now.0.saturating_sub(kept);
     let mut gone = 0;
@@ -47,6 +52,13 @@ async fn prune(registry: &Registry, store: &Store, now: Now) -> Result<u64, Stor
     }
     for _ in 0..PORTIONS {
         let some = store.prune_usage(before.div_euclid(HOUR)).await?;
+        gone += some;
+        if some == 0 {
+            break;
+        }
+    }
+    for _ in 0..PORTIONS {
+        let some = store.prune_objects(owners.since(now.0)).await?;
         gone += some;
         if some == 0 {
             break;
@@ -150,7 +162,7 @@ mod tests {
             ..Batch::default()
         };
         store.flush("node", 1, &batch).await.unwrap();
-        assert_eq!(prune(&registry, &store, now).await.unwrap(), 3);
+        assert_eq!(prune(&registry, &Owners::default(), &store, now).await.unwrap(), 3);
         let left = store.counters().await.unwrap();
         assert!(left.len() == 4 && !left.iter().any(|(name, ..)| name == "k:gone:budget:0"));
         let query = UsageQuery { to: i64::MAX, limit: 10, ..UsageQuery::default() };
@@ -158,7 +170,7 @@ mod tests {
         assert_eq!(store.changes(None, 10).await.unwrap().len(), 4);
         // A year and more later.
         let later = Now(now.0 + 401 * 24 * HOUR);
-        assert_eq!(prune(&registry, &store, later).await.unwrap(), 5);
+        assert_eq!(prune(&registry, &Owners::default(), &store, later).await.unwrap(), 5);
         assert!(store.changes(None, 10).await.unwrap().is_empty());
         assert_eq!(store.revision().await.unwrap(), 4, "revisions go on");
     }

@@ -30,6 +30,9 @@ struct Shared {
     healthy: AtomicBool,
     early: AtomicBool,
     models: Mutex<String>,
+    /// What `GET /metrics` says; 404 without.
+    metrics: Mutex<Option<String>>,
+    asked: AtomicUsize,
 }
 
 /// One request, from its head on.
@@ -54,6 +57,8 @@ pub async fn with(behaviour: impl Fn(&Call) -> Answer + Send + Sync + 'static) -
         healthy: AtomicBool::new(true),
         early: AtomicBool::new(false),
         models: Mutex::new(r#"{"object":"list","data":[]}"#.to_owned()),
+        metrics: Mutex::default(),
+        asked: AtomicUsize::new(0),
     });
     let address = listener.local_addr().unwrap();
     let mut server = JoinSet::new();
@@ -90,6 +95,11 @@ impl Upstream {
         self.shared.calls.lock().unwrap().len()
     }
 
+    /// Forgets what it got.
+    pub fn forget(&self) {
+        self.shared.calls.lock().unwrap().clear();
+    }
+
     /// The only call there was.
     pub fn call(&self) -> Arc<Call> {
         let calls = self.calls();
@@ -115,6 +125,16 @@ impl Upstream {
     /// Connections so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(SeqCst)
+    }
+
+    /// What `GET /metrics` says.
+    pub fn tell_metrics(&self, text: &str) {
+        *self.shared.metrics.lock().unwrap() = Some(text.to_owned());
+    }
+
+    /// How often it was asked for its metrics.
+    pub fn asked_for_metrics(&self) -> usize {
+        self.shared.asked.load(SeqCst)
     }
 
     /// What `GET /v1/models` says.
@@ -244,13 +264,19 @@ async fn exchange(
     }
 }
 
-/// Health and the list of models, which are no calls.
+/// Health, metrics and the list of models, which are no calls.
 fn own_answer(head: &Head, shared: &Shared) -> Option<Answer> {
     let path = head.word(1).split('?').next().unwrap_or_default();
     match (head.word(0), path) {
         ("GET", "/health") => {
             let healthy = shared.healthy.load(SeqCst);
             Some(Answer::new(if healthy { 200 } else { 503 }, "text/plain", ""))
+        }
+        ("GET", "/metrics") => {
+            shared.asked.fetch_add(1, SeqCst);
+            let metrics = shared.metrics.lock().unwrap().clone();
+            let status = if metrics.is_some() { 200 } else { 404 };
+            Some(Answer::new(status, "text/plain", metrics.unwrap_or_default()))
         }
         ("GET", path) if path.ends_with("/models") => {
             let models = shared.models.lock().unwrap().clone();

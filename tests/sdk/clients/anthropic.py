@@ -8,7 +8,19 @@ import anthropic
 import httpx2
 
 from clients.openai_chat import valid
-from meaning import END, FILTERED, LENGTH, TOOL, Call, Failure, Image, Meaning, Result, Text
+from meaning import (
+    END,
+    FILTERED,
+    LENGTH,
+    TOOL,
+    Call,
+    Document,
+    Failure,
+    Image,
+    Meaning,
+    Result,
+    Text,
+)
 
 REASONS = {
     "end_turn": END,
@@ -50,6 +62,8 @@ def arguments(ask):
         said["tool_choice"] = {"type": kind}
         if kind == "tool":
             said["tool_choice"]["name"] = ask.choice
+    if ask.parallel is False:
+        said.setdefault("tool_choice", {"type": "auto"})["disable_parallel_tool_use"] = True
     if ask.schema:
         said["output_config"] = {"format": {"type": "json_schema", "schema": ask.schema}}
     if ask.effort:
@@ -68,14 +82,22 @@ def content(blocks):
             case Text(text):
                 said.append({"type": "text", "text": text})
             case Image(media_type, data):
-                data = base64.b64encode(data).decode()
-                source = {"type": "base64", "media_type": media_type, "data": data}
-                said.append({"type": "image", "source": source})
+                said.append({"type": "image", "source": source(media_type, data)})
+            case Document(name, data):
+                pdf = source("application/pdf", data)
+                said.append({"type": "document", "source": pdf, "title": name})
             case Call(id, name, arguments):
                 said.append({"type": "tool_use", "id": id, "name": name, "input": arguments})
-            case Result(id, _, text):
-                said.append({"type": "tool_result", "tool_use_id": id, "content": text})
+            case Result(id, _, text, image, error):
+                inner = text if not image else content([Text(text), image])
+                result = {"type": "tool_result", "tool_use_id": id, "content": inner}
+                said.append(result | ({"is_error": True} if error else {}))
     return said
+
+
+def source(media_type, data):
+    data = base64.b64encode(data).decode()
+    return {"type": "base64", "media_type": media_type, "data": data}
 
 
 def resume(said, turn, results):
@@ -130,6 +152,10 @@ def read_message(message, meaning):
             case "tool_use":
                 meaning.call(block.id, block.name, block.input)
     meaning.stopped(message.stop_reason, REASONS)
+    if message.stop_reason == "tool_use":
+        # Clients cut thoughts off the end of a turn, as the API refuses a turn that ends in one.
+        last = message.content[-1].type
+        meaning.require("thinking" not in last, f"a turn that calls a tool ends with {last}")
     usage = message.usage
     meaning.input = usage.input_tokens
     meaning.input += (usage.cache_read_input_tokens or 0) + (

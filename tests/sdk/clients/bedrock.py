@@ -8,7 +8,19 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EventStreamError
 from urllib3.exceptions import HTTPError
 
-from meaning import END, FILTERED, LENGTH, TOOL, Call, Failure, Image, Meaning, Result, Text
+from meaning import (
+    END,
+    FILTERED,
+    LENGTH,
+    TOOL,
+    Call,
+    Document,
+    Failure,
+    Image,
+    Meaning,
+    Result,
+    Text,
+)
 
 REASONS = {
     "end_turn": END,
@@ -72,12 +84,16 @@ def arguments(ask):
             said["toolConfig"]["toolChoice"] = {"auto" if ask.choice == "auto" else "any": {}}
         elif ask.choice and ask.choice != "none":
             said["toolConfig"]["toolChoice"] = {"tool": {"name": ask.choice}}
+    natives = {}
+    if ask.parallel is False:
+        natives["tool_choice"] = {"type": "auto", "disable_parallel_tool_use": True}
     if ask.schema:
         schema = {"jsonSchema": {"schema": json.dumps(ask.schema), "name": "answer"}}
         said["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": schema}}
     if ask.effort:
-        thinking = {"type": "enabled", "budget_tokens": BUDGETS[ask.effort]}
-        said["additionalModelRequestFields"] = {"thinking": thinking}
+        natives["thinking"] = {"type": "enabled", "budget_tokens": BUDGETS[ask.effort]}
+    if natives:
+        said["additionalModelRequestFields"] = natives
     limits = {
         "maxTokens": ask.max_tokens,
         "stopSequences": ask.stop,
@@ -97,16 +113,15 @@ def block(one):
             return {"text": text}
         case Image(media_type, data):
             return {"image": {"format": media_type.split("/")[1], "source": {"bytes": data}}}
+        case Document(name, data):
+            source = {"bytes": data}
+            return {"document": {"format": "pdf", "name": name, "source": source}}
         case Call(id, name, arguments):
             return {"toolUse": {"toolUseId": id, "name": name, "input": arguments}}
-        case Result(id, _, text):
-            return {
-                "toolResult": {
-                    "toolUseId": id,
-                    "content": [{"text": text}],
-                    "status": "success",
-                }
-            }
+        case Result(id, _, text, image, error):
+            content = [{"text": text}, *([block(image)] if image else [])]
+            status = "error" if error else "success"
+            return {"toolResult": {"toolUseId": id, "content": content, "status": status}}
 
 
 def resume(said, turn, results):

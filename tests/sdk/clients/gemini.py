@@ -1,10 +1,10 @@
 """The `google-genai` package."""
 
+import httpx2
 from google import genai
 from google.genai import errors, types
 
-import httpx2
-from meaning import END, FILTERED, LENGTH, Call, Failure, Image, Meaning, Result, Text
+from meaning import END, FILTERED, LENGTH, Call, Document, Failure, Image, Meaning, Result, Text
 
 REASONS = {
     "STOP": END,
@@ -76,10 +76,16 @@ def part(block):
             return {"text": text}
         case Image(media_type, data):
             return {"inline_data": {"mime_type": media_type, "data": data}}
+        case Document(_, data):
+            return {"inline_data": {"mime_type": "application/pdf", "data": data}}
         case Call(id, name, arguments):
             return {"function_call": {"id": id, "name": name, "args": arguments}}
-        case Result(id, name, text):
-            return {"function_response": {"id": id, "name": name, "response": {"output": text}}}
+        case Result(id, name, text, image, error):
+            said = {"id": id, "name": name, "response": {"error" if error else "output": text}}
+            if image:
+                blob = {"mime_type": image.media_type, "data": image.data}
+                said["parts"] = [{"inline_data": blob}]
+            return {"function_response": said}
 
 
 def resume(said, turn, results):

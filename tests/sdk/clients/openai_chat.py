@@ -6,7 +6,19 @@ import json
 import openai
 import pydantic
 
-from meaning import END, FILTERED, LENGTH, TOOL, Call, Failure, Image, Meaning, Result, Text
+from meaning import (
+    END,
+    FILTERED,
+    LENGTH,
+    TOOL,
+    Call,
+    Document,
+    Failure,
+    Image,
+    Meaning,
+    Result,
+    Text,
+)
 
 REASONS = {
     "stop": END,
@@ -42,6 +54,8 @@ def arguments(ask):
         said["tool_choice"] = ask.choice
     elif ask.choice:
         said["tool_choice"] = {"type": "function", "function": {"name": ask.choice}}
+    if ask.parallel is not None:
+        said["parallel_tool_calls"] = ask.parallel
     if ask.schema:
         schema = {"name": "answer", "schema": ask.schema, "strict": True}
         said["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -62,7 +76,7 @@ def message(role, blocks):
     said = [{"role": "tool", "tool_call_id": one.id, "content": one.text} for one in results]
     calls = [block for block in blocks if isinstance(block, Call)]
     texts = [block.text for block in blocks if isinstance(block, Text)]
-    images = [block for block in blocks if isinstance(block, Image)]
+    media = [block for block in blocks if isinstance(block, (Image, Document))]
     if role == "assistant":
         whole = {"role": role, "content": "".join(texts) or None}
         if calls:
@@ -75,16 +89,21 @@ def message(role, blocks):
                 for call in calls
             ]
         return [whole]
-    if images:
+    if media:
         parts = [{"type": "text", "text": text} for text in texts]
-        for image in images:
-            data = base64.b64encode(image.data).decode()
-            url = f"data:{image.media_type};base64,{data}"
-            parts.append({"type": "image_url", "image_url": {"url": url}})
+        parts += [medium(one) for one in media]
         said.append({"role": role, "content": parts})
     elif texts:
         said.append({"role": role, "content": "".join(texts)})
     return said
+
+
+def medium(one):
+    data = base64.b64encode(one.data).decode()
+    if isinstance(one, Document):
+        file = {"filename": one.name, "file_data": f"data:application/pdf;base64,{data}"}
+        return {"type": "file", "file": file}
+    return {"type": "image_url", "image_url": {"url": f"data:{one.media_type};base64,{data}"}}
 
 
 def resume(said, turn, results):

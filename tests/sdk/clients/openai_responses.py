@@ -6,7 +6,7 @@ import json
 import openai
 
 from clients.openai_chat import connect, failure, valid
-from meaning import END, FILTERED, LENGTH, Call, Failure, Image, Meaning, Result, Text
+from meaning import END, FILTERED, LENGTH, Call, Document, Failure, Image, Meaning, Result, Text
 
 __all__ = ["arguments", "connect", "read"]
 
@@ -35,6 +35,8 @@ def arguments(ask):
         said["tool_choice"] = ask.choice
     elif ask.choice:
         said["tool_choice"] = {"type": "function", "name": ask.choice}
+    if ask.parallel is not None:
+        said["parallel_tool_calls"] = ask.parallel
     if ask.schema:
         format = {"type": "json_schema", "name": "answer", "schema": ask.schema, "strict": True}
         said["text"] = {"format": format}
@@ -55,9 +57,11 @@ def items(role, blocks):
             case Text(text):
                 kind = "output_text" if role == "assistant" else "input_text"
                 parts.append({"type": kind, "text": text})
-            case Image(media_type, data):
-                url = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-                parts.append({"type": "input_image", "image_url": url, "detail": "auto"})
+            case Image():
+                parts.append(picture(block))
+            case Document(name, data):
+                data = f"data:application/pdf;base64,{base64.b64encode(data).decode()}"
+                parts.append({"type": "input_file", "filename": name, "file_data": data})
             case Call(id, name, arguments):
                 said.append(
                     {
@@ -67,10 +71,18 @@ def items(role, blocks):
                         "arguments": json.dumps(arguments, ensure_ascii=False),
                     }
                 )
-            case Result(id, _, text):
-                said.append({"type": "function_call_output", "call_id": id, "output": text})
+            case Result(id, _, text, image):
+                output = text
+                if image:
+                    output = [{"type": "input_text", "text": text}, picture(image)]
+                said.append({"type": "function_call_output", "call_id": id, "output": output})
     message = [{"type": "message", "role": role, "content": parts}] if parts else []
     return message + said if role == "assistant" else said + message
+
+
+def picture(image):
+    url = f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"
+    return {"type": "input_image", "image_url": url, "detail": "auto"}
 
 
 def resume(said, turn, results):

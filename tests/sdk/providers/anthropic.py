@@ -20,7 +20,7 @@ TYPES = {
 
 def message(scene, model, content, stop, usage):
     return {
-        "id": "msg_01Zq1",
+        "id": f"msg_01{scene.key}",
         "type": "message",
         "role": "assistant",
         "model": model,

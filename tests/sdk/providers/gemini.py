@@ -35,7 +35,7 @@ def chunk(scene, model, parts, stop=None):
         "candidates": [candidate],
         "usageMetadata": usage,
         "modelVersion": model,
-        "responseId": "Zq1",
+        "responseId": scene.key,
     }
 
 

@@ -13,8 +13,9 @@ TYPES = {
 CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
 
 
-def head(model, kind):
-    return {"id": "chatcmpl-Zq1", "object": kind, "created": 1770933892, "model": model}
+def head(scene, model, kind):
+    id = f"chatcmpl-{scene.key}"
+    return {"id": id, "object": kind, "created": 1770933892, "model": model}
 
 
 def usage(scene):
@@ -46,7 +47,7 @@ def whole(scene, model):
         "logprobs": None,
         "finish_reason": REASONS[scene.stop],
     }
-    return {**head(model, "chat.completion"), "choices": [choice], "usage": usage(scene)}
+    return {**head(scene, model, "chat.completion"), "choices": [choice], "usage": usage(scene)}
 
 
 def stream(scene, model):
@@ -56,7 +57,7 @@ def stream(scene, model):
     chunks += interleaved([call(n, *scene.calls[n]) for n in range(len(scene.calls))])
     if scene.fault and scene.calls:
         chunks.pop()
-    base = head(model, "chat.completion.chunk")
+    base = head(scene, model, "chat.completion.chunk")
     said = [
         {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
         for delta in chunks

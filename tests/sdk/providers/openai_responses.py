@@ -13,7 +13,7 @@ DETAILS = {LENGTH: "max_output_tokens", FILTERED: "content_filter"}
 def response(scene, model, status, output=()):
     cut = DETAILS.get(scene.stop) if status == "incomplete" else None
     return {
-        "id": "resp_Zq1",
+        "id": f"resp_{scene.key}",
         "object": "response",
         "created_at": 1770933892,
         "status": status,

@@ -79,6 +79,12 @@ def hear_content(message, heard):
                 heard.require(message["role"] == "assistant", "a user thinks")
                 heard.require(not blocks, "thinking comes first in its turn")
                 heard.signatures.append(block["signature"])
+            case "document":
+                heard.known(block, {"type", "source", "title"}, "document")
+                source = block["source"]
+                heard.require(source["media_type"] == "application/pdf", "a document but PDF")
+                heard.require(source["type"] == "base64", f"document source {source['type']}")
+                blocks.append(heard.document(block.get("title"), source.get("data")))
             case "tool_use":
                 heard.known(block, {"type", "id", "name", "input", "cache_control"}, "tool_use")
                 heard.require(re.fullmatch(ID, block["id"]), f"tool_use.id `{block['id']}`")
@@ -90,18 +96,25 @@ def hear_content(message, heard):
                 heard.known(block, known, "tool_result")
                 after = all(isinstance(one, Result) for one in blocks)
                 heard.require(after, "tool results come first in their turn")
-                blocks.append(
-                    Result(block["tool_use_id"], "", hear_result(block.get("content", "")))
-                )
+                blocks.append(hear_result(block, heard))
             case kind:
                 heard.wrong.append(f"a block of type {kind}")
     heard.say(message["role"], blocks)
 
 
-def hear_result(content):
+def hear_result(block, heard):
+    result = Result(block["tool_use_id"], "", "", error=bool(block.get("is_error")))
+    content = block.get("content", "")
     if isinstance(content, str):
-        return content
-    return "".join(part["text"] for part in content)
+        result.text = content
+        return result
+    for part in content:
+        if part["type"] == "image":
+            source = part["source"]
+            result.image = heard.image(source.get("media_type"), source.get("data"), MEDIA)
+        else:
+            result.text += part["text"]
+    return result
 
 
 def hear_choice(body, heard):
@@ -113,6 +126,7 @@ def hear_choice(body, heard):
     kinds = {"auto": "auto", "any": "required", "none": "none", "tool": choice.get("name")}
     heard.require(choice["type"] in kinds, f"tool_choice {choice['type']}")
     heard.choice = kinds.get(choice["type"])
+    heard.parallel = not choice.get("disable_parallel_tool_use")
 
 
 def hear_numbers(body, heard):

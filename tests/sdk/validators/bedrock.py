@@ -49,6 +49,8 @@ def hear(request):
         heard.require(
             kinds == sorted(kinds, reverse=True), "tool results come first in their turn"
         )
+    marks = str(body).count("'cachePoint'")
+    heard.require(marks <= 4, f"{marks} cache points")
     hear_tools(body, heard)
     hear_limits(body, heard)
     hear_natives(body, heard)
@@ -64,9 +66,16 @@ def hear_block(block, message, heard):
             heard.require(value.strip(), "text is blank")
             return Text(value)
         case "image":
-            heard.require(value["format"] in FORMATS, f"image format {value['format']}")
-            types = {f"image/{one}" for one in FORMATS}
-            return heard.image(f"image/{value['format']}", value["source"].get("bytes"), types)
+            return hear_image(value, heard)
+        case "document":
+            heard.require(value["format"] == "pdf", f"a document of {value['format']}")
+            legal = re.fullmatch(r"[A-Za-z0-9 \-()\[\]]+", value["name"])
+            heard.require(
+                legal and "  " not in value["name"], f"document name `{value['name']}`"
+            )
+            beside = any("text" in other for other in message["content"])
+            heard.require(beside, "a document without a text beside it")
+            return heard.document(value["name"], value["source"].get("bytes"))
         case "toolUse":
             heard.require(
                 re.fullmatch(ID, value["toolUseId"]), f"toolUseId `{value['toolUseId']}`"
@@ -77,7 +86,11 @@ def hear_block(block, message, heard):
         case "toolResult":
             heard.require(value["content"], "a result without content")
             text = "".join(part.get("text", "") for part in value["content"])
-            return Result(value["toolUseId"], "", text)
+            images = [part["image"] for part in value["content"] if "image" in part]
+            image = hear_image(images[0], heard) if images else None
+            return Result(value["toolUseId"], "", text, image, value.get("status") == "error")
+        case "cachePoint":
+            return None
         case "reasoningContent":
             heard.require(message["role"] == "assistant", "a user reasons")
             heard.signatures.append(value["reasoningText"].get("signature"))
@@ -87,6 +100,11 @@ def hear_block(block, message, heard):
             return None
 
 
+def hear_image(image, heard):
+    types = {f"image/{one}" for one in FORMATS}
+    return heard.image(f"image/{image['format']}", image["source"].get("bytes"), types)
+
+
 def hear_tools(body, heard):
     config = body.get("toolConfig", {})
     used = any(
@@ -94,6 +112,8 @@ def hear_tools(body, heard):
     )
     heard.require(not used or config.get("tools"), "toolConfig is needed where tools were used")
     for tool in config.get("tools", []):
+        if "cachePoint" in tool:
+            continue
         spec = tool["toolSpec"]
         schema = spec["inputSchema"]["json"]
         heard.require(
@@ -121,11 +141,10 @@ def hear_natives(body, heard):
     known = {"thinking", "output_config", "top_k", "anthropic_beta", "tool_choice"}
     heard.known(natives, known, "additionalModelRequestFields")
     if choice := natives.get("tool_choice"):
-        typed = "type" in choice
         chosen = "toolChoice" in body.get("toolConfig", {})
-        heard.require(
-            typed != chosen, "tool_choice.type, and only where toolChoice says nothing"
-        )
+        once = ("type" in choice) != chosen
+        heard.require(once, "tool_choice.type where toolChoice says it, or neither")
+        heard.parallel = not choice.get("disable_parallel_tool_use")
     thinking = natives.get("thinking", {})
     if thinking.get("type") == "enabled":
         budget = thinking.get("budget_tokens", 0)

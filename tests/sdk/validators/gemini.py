@@ -82,6 +82,8 @@ def hear_part(part, heard, third):
             return Text(part["text"])
         case "inlineData":
             data = part["inlineData"]
+            if data.get("mimeType") == "application/pdf":
+                return heard.document("", data.get("data"), "-_")
             return heard.image(data.get("mimeType"), data.get("data"), MEDIA, "-_")
         case "functionCall":
             call = part["functionCall"]
@@ -96,8 +98,16 @@ def hear_part(part, heard, third):
             heard.require(answer.get("name"), "a functionResponse without its name")
             response = answer.get("response")
             heard.require(isinstance(response, dict), "a response is no object")
-            text = (response or {}).get("output", (response or {}).get("result"))
-            return Result(answer.get("id"), answer.get("name"), text)
+            error = (response or {}).get("error")
+            text = error or (response or {}).get("output")
+            heard.require(
+                third or "parts" not in answer, "media, to a model that takes none there"
+            )
+            image = None
+            for inner in answer.get("parts", []):
+                data = inner["inlineData"]
+                image = heard.image(data.get("mimeType"), data.get("data"), MEDIA, "-_")
+            return Result(answer.get("id"), answer.get("name"), text, image, bool(error))
         case kind:
             heard.wrong.append(f"a part of {kind}")
             return Text("")

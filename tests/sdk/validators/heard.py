@@ -5,7 +5,7 @@ import binascii
 import re
 from dataclasses import dataclass, field
 
-from meaning import Call, Image, Result, Text, Tool
+from meaning import Call, Document, Image, Result, Text, Tool
 
 BUDGETS = [(1024, "low"), (2048, "low"), (8192, "medium")]
 
@@ -17,6 +17,7 @@ class Heard:
     turns: list = field(default_factory=list)  # (role, blocks)
     tools: list = field(default_factory=list)
     choice: str | None = None
+    parallel: bool = True
     schema: dict | None = None
     effort: str | None = None
     shown: bool = False  # what was thought is to be told
@@ -42,6 +43,11 @@ class Heard:
         else:
             self.turns.append((role, list(blocks)))
 
+    def just_answered(self):
+        """The ids of the results in the turn so far."""
+        last = self.turns[-1][1] if self.turns else []
+        return {block.id for block in last if isinstance(block, Result)}
+
     def image(self, media_type, data, allowed, altchars=None):
         """An image. `altchars`: the alphabet of addresses is taken too."""
         self.require(media_type in allowed, f"image of type {media_type}")
@@ -52,6 +58,12 @@ class Heard:
         except (binascii.Error, TypeError, ValueError) as error:
             self.wrong.append(f"image data: {error}")
             return Image(media_type, b"")
+
+    def document(self, name, data, altchars=None):
+        """A PDF."""
+        return Document(
+            name, self.image("application/pdf", data, {"application/pdf"}, altchars).data
+        )
 
     def tool(self, name, description, schema, pattern):
         self.require(re.fullmatch(pattern, name or ""), f"tool name `{name}`")
@@ -106,13 +118,19 @@ def meant(turns):
         results = [block for block in blocks if isinstance(block, Result)]
         known = {id: number for number, id in enumerate(calls)}
         for result in sorted(results, key=lambda result: known.get(result.id, 99)):
-            one.append(("result", known.get(result.id, result.id), result.text))
+            failed = ["error"] if result.error else []
+            one.append(("result", known.get(result.id, result.id), result.text, *failed))
+        # Some dialects tell the images of results beside them.
+        images = [result.image for result in results if result.image]
+        one += [("image", image.media_type, image.data) for image in images]
         for block in blocks:
             match block:
                 case Text(text):
                     one.append(("text", text))
                 case Image(media_type, data):
                     one.append(("image", media_type, data))
+                case Document(_, data):
+                    one.append(("document", data))
                 case Call(_, name, arguments):
                     one.append(("call", name, arguments))
         said.append((role, one))

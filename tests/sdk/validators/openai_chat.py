@@ -36,6 +36,7 @@ def hear(request):
             function["name"], function.get("description"), function.get("parameters"), NAME
         )
     hear_choice(body, heard, lambda choice: choice["function"]["name"])
+    heard.parallel = body.get("parallel_tool_calls", True)
     format = body.get("response_format", {"type": "text"})
     if format["type"] == "json_schema":
         hear_schema(format["json_schema"], heard)
@@ -72,7 +73,9 @@ def hear_message(message, heard):
             heard.system = "\n".join(filter(None, [heard.system, said]))
         case "tool":
             text = "".join(part.text for part in parts(message["content"], heard))
-            heard.say("user", [Result(message["tool_call_id"], "", text)])
+            failed = text.startswith("Error: ")
+            text = text.removeprefix("Error: ")
+            heard.say("user", [Result(message["tool_call_id"], "", text, error=failed)])
         case "assistant":
             blocks = parts(message.get("content"), heard)
             for call in message.get("tool_calls", []):
@@ -86,9 +89,16 @@ def hear_message(message, heard):
             heard.require(blocks, "an assistant message says nothing")
             heard.say("assistant", blocks)
         case "user":
-            heard.say("user", parts(message["content"], heard))
+            blocks = parts(message["content"], heard)
+            # What a result has beside text comes after it, with a word whose it is.
+            answered = heard.just_answered()
+            heard.say("user", [block for block in blocks if not names(block, answered)])
         case _:
             heard.wrong.append(f"a message of {role}")
+
+
+def names(block, ids):
+    return isinstance(block, Text) and any(id in block.text for id in ids)
 
 
 def parts(content, heard):
@@ -103,6 +113,8 @@ def parts(content, heard):
                 said.append(Text(part["text"]))
             case "image_url":
                 said.append(hear_image(part["image_url"]["url"], heard))
+            case "file":
+                said.append(hear_file(part["file"], heard))
             case kind:
                 heard.wrong.append(f"a part of type {kind}")
     return said
@@ -112,6 +124,13 @@ def hear_image(url, heard):
     head, _, data = url.partition(";base64,")
     heard.require(head.startswith("data:"), f"an image from {url[:40]}")
     return heard.image(head.removeprefix("data:"), data, MEDIA)
+
+
+def hear_file(file, heard):
+    head, _, data = file["file_data"].partition(";base64,")
+    heard.require(head == "data:application/pdf", f"a file of {head}")
+    heard.require(file.get("filename"), "a file without its name")
+    return heard.document(file.get("filename"), data)
 
 
 def hear_order(messages, heard):

@@ -3,9 +3,17 @@
 import json
 import re
 
-from meaning import Call, Result, Text
+from meaning import Call, Image, Result, Text
 from validators.heard import Heard
-from validators.openai_chat import EFFORTS, NAME, hear_choice, hear_image, hear_key, hear_schema
+from validators.openai_chat import (
+    EFFORTS,
+    NAME,
+    hear_choice,
+    hear_file,
+    hear_image,
+    hear_key,
+    hear_schema,
+)
 
 TOP = {
     "model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "reasoning",
@@ -36,6 +44,7 @@ def hear(request):
         heard.require(known >= tool.keys(), f"unknown members in {sorted(tool)}")
         heard.tool(tool["name"], tool.get("description"), tool.get("parameters"), NAME)
     hear_choice(body, heard, lambda choice: choice["name"])
+    heard.parallel = body.get("parallel_tool_calls", True)
     format = body.get("text", {}).get("format", {"type": "text"})
     if format["type"] == "json_schema":
         hear_schema(format, heard)
@@ -75,10 +84,12 @@ def hear_item(item, heard):
             call = Call(item["call_id"], item["name"], json.loads(item["arguments"]))
             heard.say("assistant", [call])
         case "function_call_output":
-            output = item["output"]
-            if not isinstance(output, str):
-                output = "".join(part["text"] for part in output)
-            heard.say("user", [Result(item["call_id"], "", output)])
+            blocks = parts(item["output"], "user", heard)
+            text = "".join(block.text for block in blocks if isinstance(block, Text))
+            image = next((block for block in blocks if isinstance(block, Image)), None)
+            failed = text.startswith("Error: ")
+            text = text.removeprefix("Error: ")
+            heard.say("user", [Result(item["call_id"], "", text, image, failed)])
         case "reasoning":
             heard.require("summary" in item, "reasoning without a summary")
             heard.signatures.append(item.get("encrypted_content"))
@@ -101,6 +112,8 @@ def parts(content, role, heard):
             case "input_image":
                 heard.require(role == "user", f"an image of a {role}")
                 said.append(hear_image(part["image_url"], heard))
+            case "input_file":
+                said.append(hear_file(part, heard))
             case kind:
                 heard.wrong.append(f"a part of type {kind}")
     return said

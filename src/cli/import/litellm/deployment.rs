@@ -5,7 +5,7 @@ use serde_json::Map as Members;
 use super::super::draft::{Edits, Provider};
 use super::super::source::Item;
 use super::super::words::Words;
-use super::super::{callable, yaml};
+use super::super::yaml;
 use super::vendor::{self, Vendor};
 
 /// Members of a request that stand in for what a client leaves out.
@@ -166,23 +166,12 @@ impl<'a> Called<'a> {
         let Vendor { word, kind, .. } = self.vendor;
         let mut provider = Provider { kind, ..Provider::default() };
         let base = self.get(&["api_base", "base_url"]);
-        if base.is_none() && self.vendor.base_url.is_empty() && kind != "openai" {
+        let known = matches!(kind, "openai" | "bedrock" | "vertex");
+        if base.is_none() && self.vendor.base_url.is_empty() && !known {
             item.list(self.words.listing, format!("`{word}` is called at its `api_base`, and there is none: the deployment was left out"));
             return None;
         }
-        if matches!(kind, "anthropic" | "gemini") && !callable(kind) {
-            let compatible = vendor::also_compatible(word).unwrap_or_default();
-            if base.is_some() {
-                item.list(self.words.listing, format!("this version cannot call `{word}` elsewhere than at its own address: the deployment was left out"));
-                return None;
-            }
-            provider.kind = "openai_compatible";
-            provider.base_url = Some(compatible.to_owned());
-            provider.comments.push(format!("decide: {word} by its OpenAI-compatible interface"));
-            self.params.decide(self.words.listing, format!("this version does not speak {word}'s own dialect: its OpenAI-compatible interface is called, which has fewer features"));
-        } else {
-            self.address(base, &mut provider);
-        }
+        self.address(base, &mut provider);
         if let Some(version) = self.get(&["api_version"]) {
             if provider.kind == "azure" {
                 provider.api_version = version.taken().map(|text| self.words.text(text));
@@ -194,6 +183,7 @@ impl<'a> Called<'a> {
                 .decide(self.words.listing, "without `api_version` the version is `v1` here");
         }
         self.key(&mut provider);
+        self.cloud(&mut provider);
         self.headers(&mut provider);
         if let Some(verify) = self.get(&["ssl_verify"]) {
             match verify.taken() {
@@ -246,6 +236,56 @@ impl<'a> Called<'a> {
             }
             None if self.vendor.key.is_empty() => {}
             None => provider.api_keys.push(self.words.variable(self.vendor.key)),
+        }
+    }
+
+    /// What a cloud has to know. Whoever has no keys here logs in as the machine is known there, as it
+    /// does in `LiteLLM`.
+    fn cloud(&self, provider: &mut Provider) {
+        let given = |name: &str| self.get(&[name]).and_then(Item::taken);
+        let text = |name: &str, variable: &str| match given(name) {
+            Some(text) => self.words.text(text),
+            None => self.words.variable(variable),
+        };
+        match provider.kind {
+            "bedrock" => {
+                provider.cloud.push(("region", text("aws_region_name", "AWS_REGION_NAME")));
+                if let Some(url) = given("aws_bedrock_runtime_endpoint") {
+                    provider.base_url = Some(self.words.text(url));
+                }
+                let pair = ["aws_access_key_id", "aws_secret_access_key"];
+                // Half a pair opens nothing.
+                if !provider.api_keys.is_empty() || pair.iter().any(|it| self.get(&[it]).is_none())
+                {
+                    return;
+                }
+                let names = ["access_key_id", "secret_access_key", "session_token"];
+                for (name, theirs) in
+                    names.into_iter().zip(pair.into_iter().chain(["aws_session_token"]))
+                {
+                    let secret = self.get(&[theirs]);
+                    let secret =
+                        secret.and_then(|it| self.words.secret(it, &format!("litellm_{theirs}")));
+                    provider.cloud.extend(secret.map(|secret| (name, secret)));
+                }
+            }
+            "vertex" => {
+                provider.cloud.push(("project", text("vertex_project", "VERTEXAI_PROJECT")));
+                provider.cloud.push(("location", text("vertex_location", "VERTEXAI_LOCATION")));
+                match self.get(&["vertex_credentials", "vertex_ai_credentials"]) {
+                    Some(item)
+                        if item.text().is_some_and(|text| text.trim_start().starts_with('{')) =>
+                    {
+                        item.list(self.words.listing, "write it to a file, and name that in `credentials_file` of the provider");
+                    }
+                    Some(item) => {
+                        let file = item.taken().map(|path| self.words.text(path));
+                        provider.cloud.extend(file.map(|file| ("credentials_file", file)));
+                    }
+                    None => {}
+                }
+            }
+            _ => {}
         }
     }
 

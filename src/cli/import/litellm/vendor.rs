@@ -30,6 +30,10 @@ const VENDORS: &[Vendor] = &[
     vendor("azure_ai", COMPATIBLE, "", "AZURE_AI_API_KEY"),
     vendor("anthropic", "anthropic", "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
     vendor("gemini", "gemini", "https://generativelanguage.googleapis.com", "GEMINI_API_KEY"),
+    vendor("bedrock", "bedrock", "", ""),
+    vendor("bedrock_converse", "bedrock", "", ""),
+    vendor("vertex_ai", "vertex", "", ""),
+    vendor("vertex_ai_beta", "vertex", "", ""),
     vendor("hosted_vllm", "vllm", "", ""),
     vendor("openai_like", COMPATIBLE, "", ""),
     vendor("custom_openai", COMPATIBLE, "", ""),
@@ -71,12 +75,6 @@ const VENDORS: &[Vendor] = &[
     vendor("xai", COMPATIBLE, "https://api.x.ai/v1", "XAI_API_KEY"),
 ];
 
-/// Vendors with a dialect of their own, and where they speak OpenAI's besides.
-const ALSO_COMPATIBLE: &[(&str, &str)] = &[
-    ("anthropic", "https://api.anthropic.com/v1"),
-    ("gemini", "https://generativelanguage.googleapis.com/v1beta/openai"),
-];
-
 /// Names that `LiteLLM` knows without a word before the slash.
 const BARE: &[(&str, &str)] = &[
     ("gpt-", "openai"),
@@ -99,10 +97,12 @@ pub fn resolve<'a>(model: &'a str, provider: Option<&str>) -> Result<(Vendor, &'
     let split = model.split_once('/');
     if let Some(word) = provider {
         let name = split.filter(|(before, _)| *before == word).map_or(model, |(_, name)| name);
-        return find(word).map(|vendor| (vendor, name)).ok_or_else(|| word.to_owned());
+        return find(word)
+            .map(|vendor| (vendor, called(vendor, name)))
+            .ok_or_else(|| word.to_owned());
     }
     if let Some((vendor, name)) = split.and_then(|(word, name)| Some((find(word)?, name))) {
-        return Ok((vendor, name));
+        return Ok((vendor, called(vendor, name)));
     }
     let bare = BARE.iter().find(|(start, _)| split.is_none() && model.starts_with(start));
     match bare.and_then(|(_, word)| find(word)) {
@@ -111,9 +111,11 @@ pub fn resolve<'a>(model: &'a str, provider: Option<&str>) -> Result<(Vendor, &'
     }
 }
 
-/// Where a vendor speaks OpenAI's dialect, when its own cannot be spoken.
-pub fn also_compatible(word: &str) -> Option<&'static str> {
-    ALSO_COMPATIBLE.iter().find(|(known, _)| *known == word).map(|(_, url)| *url)
+/// What the vendor itself calls the model: `LiteLLM` has Bedrock's ways to call it stand before it.
+fn called(vendor: Vendor, name: &str) -> &str {
+    let ways = ["converse/", "converse_like/", "invoke/"].into_iter();
+    let way = ways.filter(|_| vendor.kind == "bedrock").find_map(|way| name.strip_prefix(way));
+    way.unwrap_or(name)
 }
 
 fn find(word: &str) -> Option<Vendor> {
@@ -133,6 +135,8 @@ mod tests {
         assert_eq!(found("gpt-4o", None), Ok(("openai", "gpt-4o")));
         assert_eq!(found("my-model", Some("hosted_vllm")), Ok(("hosted_vllm", "my-model")));
         assert_eq!(found("groq/llama", Some("groq")), Ok(("groq", "llama")));
+        assert_eq!(found("bedrock/converse/us.a-v1:0", None), Ok(("bedrock", "us.a-v1:0")));
+        assert_eq!(found("vertex_ai/gemini-3-pro", None), Ok(("vertex_ai", "gemini-3-pro")));
         assert_eq!(found("sagemaker/x", None), Err("sagemaker".to_owned()));
         assert_eq!(found("mine", None), Err("mine".to_owned()));
     }

@@ -103,7 +103,8 @@ fn calls_end_an_answer_with_tool_use_whatever_its_provider_says() {
     let written = written(&response);
     assert_eq!(written["stop_reason"], "tool_use");
     let call = json!({"type": "tool_use", "id": "call_1", "name": "f", "input": {}});
-    assert_eq!(written["content"][0], call);
-    // Gemini's signature of the call goes along in a block that clients send back.
-    assert_eq!(written["content"][1]["type"], "redacted_thinking");
+    // Gemini's signature of the call goes along in a block that clients send back. It stands before the
+    // call: clients cut off thinking that ends a turn.
+    assert_eq!(written["content"][0]["type"], "redacted_thinking");
+    assert_eq!(written["content"][1], call);
 }

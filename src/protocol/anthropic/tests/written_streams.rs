@@ -89,7 +89,6 @@ fn as_written(mut response: Response) -> Response {
     }
     for block in &mut response.blocks {
         match block {
-            Block::Refusal(text) => *block = Block::text(std::mem::take(text)),
             Block::Text { text, annotations } => {
                 for annotation in annotations {
                     (annotation.start, annotation.end) = (0, text.chars().count() as u64);
@@ -106,7 +105,21 @@ fn as_written(mut response: Response) -> Response {
             _ => {}
         }
     }
-    response.blocks.retain(|block| !matches!(block, Block::Image(_)));
+    let refusal: String = response
+        .blocks
+        .iter()
+        .filter_map(|block| match block {
+            Block::Refusal(text) => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    response.blocks.retain(|block| !matches!(block, Block::Image(_) | Block::Refusal(_)));
+    // A refusal comes last; one that a filter ended the answer with is known as one.
+    if !refusal.is_empty() && response.stop == Stop::Filtered {
+        response.blocks.push(Block::Refusal(refusal));
+    } else if !refusal.is_empty() {
+        response.blocks.push(Block::text(refusal));
+    }
     if response.blocks.is_empty() && response.stop != Stop::Filtered {
         response.blocks.push(Block::text(""));
     }
@@ -135,11 +148,12 @@ fn recorded_streams_are_the_same_after_they_were_written() {
 #[test]
 fn a_stream_is_written_as_anthropic_writes_it() {
     let events = read_stream(recorded!("ant-stream-tool-noargs"));
-    let types: Vec<_> =
-        data_of(&write_events(&events)).iter().map(|it| it["type"].to_string()).collect();
-    let recorded = data_of(recorded!("ant-stream-tool-noargs"));
-    let recorded: Vec<_> = recorded.iter().map(|it| it["type"].to_string()).collect();
-    assert_eq!(types, recorded);
+    // A ping comes where it likes; a call is told only with its first piece.
+    let types = |stream: &[u8]| -> Vec<String> {
+        let types = data_of(stream).into_iter().map(|it| it["type"].to_string());
+        types.filter(|kind| kind != "\"ping\"").collect()
+    };
+    assert_eq!(types(&write_events(&events)), types(recorded!("ant-stream-tool-noargs")));
 }
 
 #[test]

@@ -1,3 +1,5 @@
+//! Whole answers, read and written.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,3 +1,5 @@
+//! Claude's events in frames, and out of them.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;

@@ -281,7 +281,7 @@ prop_compose! {
         tier in prop::option::of(prop_oneof![Just("flex"), Just("priority")]),
     ) -> Request {
         let mut system = vec![Block::text("s")];
-        let mut tools = vec![tool("f", Some(CITY)), tool("g", Some(r#"{"type":"object"}"#))];
+        let mut tools = vec![tool("f", Some(CITY)), tool("g", Some(r#"{"type":"object","additionalProperties":false}"#))];
         if marked {
             system.push(Block::Cache(CacheMark::Long));
             tools[1].cache = Some(CacheMark::Short);
@@ -295,7 +295,9 @@ prop_compose! {
         let signed = |block: &Block| matches!(block, Block::Thinking { .. } | Block::RedactedThinking(_));
         let thinks = thinks && choice < 2 && turns.iter().filter(|it| it.role == Role::Assistant)
             .all(|turn| turn.blocks.first().is_some_and(signed));
-        let budget = Reasoning { enabled: Some(true), budget: Some(2000), ..Reasoning::default() };
+        // Who turns thinking on by a budget reads it.
+        let (enabled, shown) = (Some(true), Some(true));
+        let budget = Reasoning { enabled, budget: Some(2000), shown, ..Reasoning::default() };
         Request {
             model: "m".to_owned(),
             stream: true,

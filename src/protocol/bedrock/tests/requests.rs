@@ -1,3 +1,5 @@
+//! Requests as Bedrock takes them.
+
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -82,7 +84,7 @@ fn tool(name: &str, schema: Option<&str>) -> Tool {
     }
 }
 
-const CITY: &str = r#"{"type":"object","properties":{"c":{"type":"string"}},"required":["c"]}"#;
+const CITY: &str = r#"{"type":"object","properties":{"c":{"type":"string"}},"required":["c"],"additionalProperties":false}"#;
 
 fn effort(effort: Effort) -> Reasoning {
     Reasoning { effort: Some(effort), ..Reasoning::default() }

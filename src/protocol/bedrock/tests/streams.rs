@@ -1,3 +1,5 @@
+//! Streams, read under every cut and written.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -78,7 +78,8 @@ fn tools() -> impl Strategy<Value = (Vec<Tool>, Option<ToolChoice>, Option<bool>
         namespace: None,
         description,
         kind: if custom { ToolKind::Custom } else { ToolKind::Function },
-        schema: (more && !custom).then(|| json_text(r#"{"type": "object", "x": 1e2}"#)),
+        schema: (more && !custom)
+            .then(|| json_text(r#"{"type": "object", "x": 1e2, "additionalProperties": false}"#)),
         strict: (more && !custom).then_some(true),
         grammar: (more && custom).then(|| {
             json_text(r#"{"type":"grammar","grammar":{"syntax":"regex","definition":"."}}"#)
@@ -134,7 +135,7 @@ fn request() -> impl Strategy<Value = Request> {
                     _ => Format::JsonSchema(Schema {
                         name: "n".to_owned(),
                         description: user.clone(),
-                        schema: json_text(r#"{"type": "object"}"#),
+                        schema: json_text(r#"{"type": "object", "additionalProperties": false}"#),
                         strict: Some(stream),
                     }),
                 },
@@ -156,6 +157,10 @@ proptest! {
     fn what_is_written_is_read_again(request in request()) {
         let rules = Rules {
             reasoning_field: ReasoningField::ReasoningContent,
+            sampling: true,
+            penalties: true,
+            stop: true,
+            efforts: Rules::of(Dialect::OpenaiChat, Kind::Openai, "gpt-6").efforts,
             ..Rules::of(Dialect::OpenaiChat, Kind::Openai, "gpt-5-mini")
         };
         let mut losses = Losses::new(Dialect::OpenaiChat, Translation::Strict);

@@ -12,7 +12,8 @@ use crate::protocol::openai_chat::{fate, write_request};
 
 /// The body for a server of this kind, and what of the request was dropped.
 fn write(request: &Request, kind: Kind) -> (Value, Vec<String>) {
-    let rules = Rules::of(Dialect::OpenaiChat, kind, "gpt-5-mini");
+    let known = Rules::of(Dialect::OpenaiChat, kind, "gpt-5-mini");
+    let rules = Rules { stop: true, ..known };
     let mut losses = losses(Dialect::Anthropic);
     let to = Target { model: "m", rules: &rules };
     let body = write_request(request, &to, &mut losses).expect("the request can be written");
@@ -143,7 +144,8 @@ fn reasoning_is_asked_for_in_the_servers_words() {
     let budget = Reasoning { budget: Some(30_000), enabled: Some(true), ..Reasoning::default() };
     assert_eq!(asked(effort(Effort::Minimal), Kind::Vllm).0.as_deref(), Some("low"));
     assert_eq!(asked(effort(Effort::Max), Kind::Vllm).0.as_deref(), Some("high"));
-    assert_eq!(asked(effort(Effort::Max), Kind::Openai).0.as_deref(), Some("max"));
+    // The highest that the model knows.
+    assert_eq!(asked(effort(Effort::Max), Kind::Openai).0.as_deref(), Some("high"));
     assert_eq!(asked(budget, Kind::Vllm).0.as_deref(), Some("high"));
     assert_eq!(asked(Reasoning::default(), Kind::Vllm).0, None);
     let off = asked(Reasoning { enabled: Some(false), ..Reasoning::default() }, Kind::Vllm);

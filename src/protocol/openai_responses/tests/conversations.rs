@@ -268,7 +268,8 @@ fn tool() -> impl Strategy<Value = Tool> {
                 namespace: None,
                 description,
                 kind: if custom { ToolKind::Custom } else { ToolKind::Function },
-                schema: json(r#"{"type":"object","maximum":1.50}"#).filter(|_| !custom),
+                schema: json(r#"{"type":"object","maximum":1.50,"additionalProperties":false}"#)
+                    .filter(|_| !custom),
                 strict: (!custom).then_some(strict),
                 grammar: json(format).filter(|_| custom),
                 cache: None,
@@ -330,7 +331,10 @@ fn request() -> impl Strategy<Value = Request> {
                     Some(name) => Format::JsonSchema(Schema {
                         name: name.clone(),
                         description: None,
-                        schema: RawValue::from_string("{\"a\": 1e3}".to_owned()).unwrap(),
+                        schema: RawValue::from_string(
+                            "{\"a\": 1e3, \"type\": \"string\"}".to_owned(),
+                        )
+                        .unwrap(),
                         strict: Some(stream),
                     }),
                     None => Format::Text,

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::read;
 use crate::config::Dialect;
 use crate::protocol::canonical::{Block, Response, Role, Signature, Turn};
-use crate::protocol::openai_responses::{prepend, stored_input, stored_output, without_sealed};
+use crate::protocol::openai_responses::{
+    echo_with, prepend, stored_input, stored_output, without_others, without_sealed,
+};
 
 fn value(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
@@ -21,7 +23,7 @@ fn a_conversation_goes_on_with_what_was_kept() {
     let kept = [stored_input(first).unwrap(), stored_output(&answer)];
     let next = br#"{"model":"m","previous_response_id":"resp_1",
         "input":[{"role":"user","content":"What is my name?"}],"temperature":0.5}"#;
-    let body = prepend(next, &kept).unwrap();
+    let body = prepend(next, kept.iter().map(|kept| &**kept)).unwrap();
     let (request, dropped) = read(std::str::from_utf8(&body).unwrap()).unwrap();
     assert!(dropped.is_empty());
     assert!(request.system.is_empty(), "instructions are of one call");
@@ -38,7 +40,7 @@ fn a_conversation_goes_on_with_what_was_kept() {
 fn what_is_put_together_keeps_its_spelling() {
     let body =
         "{\"input\" : \"x\\n\", \"t\\\"\": 1.50, \"n\":null,\n\"big\":12345678901234567890123}";
-    let written = prepend(body.as_bytes(), &[]).unwrap();
+    let written = prepend(body.as_bytes(), []).unwrap();
     assert_eq!(
         String::from_utf8(written).unwrap(),
         r#"{"t\"":1.50,"big":12345678901234567890123,"input":[{"type":"message","role":"user","content":"x\n"}]}"#
@@ -47,12 +49,12 @@ fn what_is_put_together_keeps_its_spelling() {
 
 #[test]
 fn what_is_no_request_is_refused() {
-    prepend(b"[]", &[]).unwrap_err();
-    prepend(br#"{"input":7}"#, &[]).unwrap_err();
+    prepend(b"[]", []).unwrap_err();
+    prepend(br#"{"input":7}"#, []).unwrap_err();
     stored_input(br#"{"model":"m"}"#).unwrap_err();
     let kept = stored_input(br#"{"input":"x"}"#).unwrap();
     let body = serde_json::value::RawValue::from_string("{}".to_owned()).unwrap();
-    prepend(br#"{"input":"x"}"#, &[kept, body]).unwrap_err();
+    prepend(br#"{"input":"x"}"#, [&*kept, &*body]).unwrap_err();
 }
 
 #[test]
@@ -65,4 +67,25 @@ fn reasoning_that_is_anothers_is_taken_out() {
     assert_eq!(value(&without), json!({"model": "m", "stream": true, "input": [own, says]}));
     assert_eq!(without_sealed(&without), None);
     assert_eq!(without_sealed(b"{}"), None);
+}
+
+#[test]
+fn of_reasoning_that_was_kept_only_what_the_provider_encrypted_is_left() {
+    let own = json!({"type": "reasoning", "summary": [], "encrypted_content": "gAAAA"});
+    let others = json!({"type": "reasoning", "summary": [], "encrypted_content": "gw1:eyJ9"});
+    let told = json!({"type": "reasoning", "id": "rs_1", "summary": [], "content": []});
+    let says = json!({"role": "user", "content": "reasoning"});
+    let body = json!({"input": [own, others, told, says], "model": "m"}).to_string();
+    let without = without_others(body.as_bytes()).unwrap();
+    assert_eq!(value(&without), json!({"model": "m", "input": [own, says]}));
+    assert_eq!(without_others(&without), None);
+}
+
+#[test]
+fn an_answer_repeats_what_is_said_for_the_request() {
+    let body = br#"{"store":null,"user":"u","previous_response_id":"x"}"#;
+    let echo = echo_with(body, &[("store", "true"), ("previous_response_id", "\"resp_1\"")]);
+    let echo = value(echo.get().as_bytes());
+    assert_eq!(echo["store"], true);
+    assert_eq!((&echo["user"], &echo["previous_response_id"]), (&json!("u"), &json!("resp_1")));
 }

@@ -336,11 +336,12 @@ fn tools_are_written_flat_and_not_strict_unless_they_are() {
     request.parallel_tools = Some(false);
     let (body, _) = write(&request, Kind::Openai).unwrap();
     let empty = json!({"type": "object", "properties": {}});
+    let closed = json!({"type": "object", "properties": {}, "additionalProperties": false});
     assert_eq!(
         body["tools"],
         json!([
             {"type": "function", "name": "f", "parameters": empty, "strict": false},
-            {"type": "function", "name": "g", "parameters": empty, "strict": true},
+            {"type": "function", "name": "g", "parameters": closed, "strict": true},
             {"type": "custom", "name": "sql",
              "format": {"type": "grammar", "syntax": "regex", "definition": "x+"}}
         ])

@@ -388,22 +388,29 @@ fn what_cannot_be_read_fails_and_is_the_end() {
 }
 
 #[test]
-fn an_event_too_large_to_be_read_fails_unless_it_tells_nothing_new() {
+fn an_event_of_megabytes_is_read_and_one_that_is_not_needed_is_passed_over() {
     let large = "x".repeat(3 << 20);
-    let completed =
-        json!({"type":"response.completed","response":{"output":[],"instructions":large}});
+    let usage = json!({"input_tokens":3,"output_tokens":4});
+    let response = json!({"output":[],"instructions":large,"usage":usage});
+    let completed = json!({"type":"response.completed","response":response});
     let created = json!({"type":"response.created","response":{"instructions":large}});
     let text = json!({"type":"response.output_text.delta","output_index":0,"delta":"hi"});
+    let picture = "response.image_generation_call.partial_image";
+    // It is no JSON, and would fail if it were read.
     let stream = format!(
         "event: response.created\ndata: {created}\n\ndata: {text}\n\n\
+         event: {picture}\ndata: {{\"type\":\"{picture}\",{large}\n\n\
          event: response.completed\ndata: {completed}\n\n"
     );
     let read = collected(events_of(stream.as_bytes(), 100_000)).unwrap();
-    assert_eq!((read.blocks, read.usage), (vec![Block::text("hi")], None));
-    let item =
-        json!({"type":"response.output_item.done","item":{"type":"message","content":large}});
-    let stream = format!("data: {text}\n\nevent: response.output_item.done\ndata: {item}\n\n");
+    let usage = Usage { input: 3, output: 4, ..Usage::default() };
+    assert_eq!((read.blocks, read.usage), (vec![Block::text("hi")], Some(usage)));
+    let misplaced = json!({"type":"response.output_text.delta","output_index":large});
+    let stream = format!("data: {text}\n\ndata: {misplaced}\n\n");
     let failure = collected(events_of(stream.as_bytes(), 100_000)).unwrap_err();
+    assert!(failure.message.len() < 1000, "{}", failure.message.len());
+    let stream = format!("data: {text}\n\ndata: {}", "x".repeat(33 << 20));
+    let failure = collected(events_of(stream.as_bytes(), 1 << 20)).unwrap_err();
     assert!(failure.message.contains("larger"), "{}", failure.message);
 }
 

@@ -1,0 +1,154 @@
+//! Other providers' seals, cut out of a body that goes to a provider of the caller's own dialect.
+//!
+//! What signs the reasoning of a model elsewhere is given to callers marked, and comes back with their
+//! next call. To its own provider it goes through the form in the middle; any other would refuse it.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::config::Dialect;
+use crate::protocol::json::{Members, Object, Splice};
+
+/// What ours begin with, and that in base64.
+const MARK: &str = "\"forebay";
+const ENCODED: &str = "\"Zm9yZWJheS";
+
+/// The body without what is sealed for others; `None` when nothing is. Every other byte stays.
+pub fn unseal(dialect: Dialect, body: &Bytes, members: &Members) -> Option<Bytes> {
+    let (turns, blocks) = match dialect {
+        Dialect::Anthropic | Dialect::Bedrock => ("messages", "content"),
+        Dialect::Gemini => ("contents", "parts"),
+        Dialect::OpenaiChat | Dialect::OpenaiResponses => return None,
+    };
+    let marked = |mark: &str| memchr::memmem::find(body, mark.as_bytes()).is_some();
+    if !marked(MARK) && !marked(ENCODED) {
+        return None;
+    }
+    let whole = std::str::from_utf8(body).ok()?;
+    let list = std::str::from_utf8(members.raw(body, turns)?).ok()?;
+    let list: Vec<&RawValue> = serde_json::from_str(list).ok()?;
+    let mut splice = Splice::default();
+    for turn in list {
+        let Ok(mut turn) = Object::parse(turn.get(), turns) else { continue };
+        let Some(content) = turn.take(blocks) else { continue };
+        let Ok(content_blocks) = serde_json::from_str::<Vec<&RawValue>>(content.get()) else {
+            continue;
+        };
+        if let Some(kept) = without_seals(dialect, &content_blocks) {
+            let start = content.get().as_ptr() as usize - whole.as_ptr() as usize;
+            splice.replace(start..start + content.get().len(), kept);
+        }
+    }
+    (!splice.is_empty()).then(|| splice.apply(body))
+}
+
+/// The blocks of a turn without those that are sealed; `None` when none is.
+fn without_seals(dialect: Dialect, blocks: &[&RawValue]) -> Option<String> {
+    let mut kept = Vec::with_capacity(blocks.len());
+    let mut cut = false;
+    for block in blocks {
+        match judge(dialect, block.get()) {
+            Seal::None => kept.push(block.get().to_owned()),
+            Seal::Whole => cut = true,
+            Seal::Member(rest) => {
+                cut = true;
+                kept.push(rest);
+            }
+        }
+    }
+    if kept.is_empty() {
+        // A turn must have something.
+        kept.push(match dialect {
+            Dialect::Anthropic => r#"{"type":"text","text":"."}"#.to_owned(),
+            _ => r#"{"text":"."}"#.to_owned(),
+        });
+    }
+    cut.then(|| format!("[{}]", kept.join(",")))
+}
+
+enum Seal {
+    None,
+    /// The block is nothing without it.
+    Whole,
+    /// The block without it.
+    Member(String),
+}
+
+fn judge(dialect: Dialect, block: &str) -> Seal {
+    let Ok(mut object) = Object::parse(block, "block") else { return Seal::None };
+    let is_ours = |value: Option<&RawValue>| {
+        value.is_some_and(|it| it.get().starts_with(MARK) || it.get().starts_with(ENCODED))
+    };
+    match dialect {
+        Dialect::Anthropic => {
+            let kind = object.string("type").ok().flatten().unwrap_or_default();
+            let sealed = match kind.as_str() {
+                "thinking" => is_ours(object.take("signature")),
+                "redacted_thinking" => is_ours(object.take("data")),
+                _ => false,
+            };
+            if sealed { Seal::Whole } else { Seal::None }
+        }
+        Dialect::Bedrock => {
+            let Ok(Some(mut reasoning)) = object.object("reasoningContent") else {
+                return Seal::None;
+            };
+            let text = reasoning.object("reasoningText").ok().flatten();
+            let signature = text.and_then(|mut text| text.take("signature"));
+            let sealed = is_ours(signature) || is_ours(reasoning.take("redactedContent"));
+            if sealed { Seal::Whole } else { Seal::None }
+        }
+        _ => {
+            let names = ["thoughtSignature", "thought_signature"];
+            if !names.iter().any(|name| is_ours(object.take(name))) {
+                return Seal::None;
+            }
+            if object.boolean("thought").ok().flatten() == Some(true) {
+                return Seal::Whole;
+            }
+            match object.text() {
+                Some(rest) => Seal::Member(rest),
+                None => Seal::Whole,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::json::scan;
+
+    fn unsealed(dialect: Dialect, body: &'static str) -> Option<String> {
+        let body = Bytes::from_static(body.as_bytes());
+        let members = scan(&body).unwrap();
+        unseal(dialect, &body, &members).map(|body| String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn only_sealed_thoughts_are_cut_out() {
+        let body = r#"{"n":12345678901234567890123,"messages":[{"role":"assistant","content":[{"type":"thinking","thinking":"x","signature":"forebay.gemini..s"}, {"type":"tool_use","id":"a","name":"f","input":{"n":1.50}}]}], "context_management":{}}"#;
+        let cut = r#"{"n":12345678901234567890123,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{"n":1.50}}]}], "context_management":{}}"#;
+        assert_eq!(unsealed(Dialect::Anthropic, body).as_deref(), Some(cut));
+    }
+
+    #[test]
+    fn a_text_that_only_begins_like_a_seal_stays() {
+        let body = r#"{"messages":[{"role":"user","content":[{"type":"text","text":"forebay is a gateway"}]}]}"#;
+        assert_eq!(unsealed(Dialect::Anthropic, body), None);
+    }
+
+    #[test]
+    fn a_signed_call_of_geminis_keeps_everything_but_the_seal() {
+        let body = r#"{"contents":[{"role":"model","parts":[{"functionCall":{"name":"f"},"thoughtSignature":"Zm9yZWJheS5h"}]}]}"#;
+        let cut = r#"{"contents":[{"role":"model","parts":[{"functionCall":{"name":"f"}}]}]}"#;
+        assert_eq!(unsealed(Dialect::Gemini, body).as_deref(), Some(cut));
+    }
+
+    #[test]
+    fn a_turn_of_nothing_but_seals_keeps_a_word() {
+        let body = r#"{"messages":[{"role":"assistant","content":[{"reasoningContent":{"redactedContent":"Zm9yZWJheS5n"}}]}]}"#;
+        let cut = r#"{"messages":[{"role":"assistant","content":[{"text":"."}]}]}"#;
+        assert_eq!(unsealed(Dialect::Bedrock, body).as_deref(), Some(cut));
+    }
+}
