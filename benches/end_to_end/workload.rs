@@ -57,14 +57,13 @@ impl Workload {
 
     pub fn title(self) -> &'static str {
         match self {
-            Self::Chat => "chat, 1 KB, plain answer",
+            Self::Chat | Self::Translated => "chat, 1 KB, plain answer",
             Self::Prompt => "chat, 256 KB, plain answer",
             Self::Stream => "stream of 128 events, one by one",
             Self::Tagged => "… with `thinking: tag` and `prefix`",
             Self::Burst => "stream of 128 events, in a burst",
             Self::Idle => "an open, silent stream",
             Self::Limited => "chat, 1 KB, with a key, a user, three limits and a quota",
-            Self::Translated => "chat, 1 KB, plain answer",
             Self::TranslatedStream => "each event of a stream, one by one",
         }
     }
@@ -121,15 +120,15 @@ impl Workload {
 
     /// The request, as an SDK would send it.
     pub fn request(self, side: Side) -> Bytes {
-        let model = match (self, side) {
+        let named = match (self, side) {
             (Self::Translated | Self::TranslatedStream, Side::Gateway) => "claude",
             (Self::Tagged, _) => "think",
             (Self::Burst, _) => "burst",
             (Self::Idle, _) => "idle",
             _ => "chat",
         };
-        let size = if self == Self::Prompt { 256 << 10 } else { 1 << 10 };
-        let body = body(model, size, self.streams());
+        let bytes = if self == Self::Prompt { 256 << 10 } else { 1 << 10 };
+        let body = body(named, bytes, self.streams());
         let head = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.example.org\r\n\
              accept: application/json\r\ncontent-type: application/json\r\n\

@@ -15,7 +15,7 @@ pub fn stream(client: Dialect, bytes: &[u8]) -> String {
     }
     let mut lines = String::new();
     for (kind, name, payload) in messages(bytes) {
-        lines.push_str(&format!("{kind} {name} {payload}\n"));
+        lines.extend([kind, " ", &name, " ", &payload, "\n"]);
     }
     lines
 }

@@ -99,6 +99,7 @@ fn members(field: Field) -> Sample {
     chat(without, with)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write it on the spot")]
 fn chosen(tools: &Value, choice: Value) -> (Value, Value) {
     (json!({ "tools": tools }), json!({ "tools": tools, "tool_choice": choice }))
 }
@@ -137,6 +138,7 @@ fn part(field: Field) -> Option<Value> {
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write it on the spot")]
 fn of_parts(part: Value) -> Sample {
     let text = json!({ "type": "text", "text": "Look:" });
     let messages = |parts: Value| json!({ "messages": [{ "role": "user", "content": parts }] });

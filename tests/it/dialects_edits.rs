@@ -220,11 +220,11 @@ fn thinks(provider: Dialect, call: &Call) -> Answer {
 
 /// The content of a chat's answer, and what of thinking stands in which member.
 fn thought(body: &str, stream: bool) -> (String, Value) {
-    let events: Vec<Value> = if !stream {
-        vec![serde_json::from_str(body).unwrap()]
-    } else {
+    let events: Vec<Value> = if stream {
         let data = body.lines().filter_map(|line| line.strip_prefix("data: "));
         data.filter_map(|data| serde_json::from_str(data).ok()).collect()
+    } else {
+        vec![serde_json::from_str(body).unwrap()]
     };
     let (mut content, mut thinking) = (String::new(), json!({}));
     for event in events {

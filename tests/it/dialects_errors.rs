@@ -319,8 +319,8 @@ async fn what_cannot_cross_is_dropped_and_named() {
             let reply = request.send().await.ok();
             let dropped = reply.header("x-forebay-dropped").unwrap_or_default();
             let names: Vec<&str> = dropped.split(", ").collect();
-            let named = names.iter().any(|it| it.split('.').next() == Some(name));
-            assert!(named, "{client:?} to {provider:?}: {reply:?}");
+            let told = names.iter().any(|it| it.split('.').next() == Some(name));
+            assert!(told, "{client:?} to {provider:?}: {reply:?}");
             let text = matrix.last(provider).text();
             assert!(!text.contains(name), "{client:?} to {provider:?}: {text}");
         }

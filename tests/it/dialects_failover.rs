@@ -185,7 +185,9 @@ async fn broken(provider: Dialect, client: Dialect, last: Option<Bytes>, end: Cu
         let piece = stream.piece().await;
         read.extend_from_slice(&piece.unwrap_or_else(|| panic!("{client:?} from {provider:?}")));
     }
-    last.into_iter().for_each(|last| cues.send(last));
+    if let Some(last) = last {
+        cues.send(last);
+    }
     cues.cue(end);
     let mut reply = stream.rest().await;
     reply.body = [&read[..], &reply.body].concat().into();

@@ -70,7 +70,9 @@ pub fn read(stream: &[u8]) -> Seen {
             }
         }
     }
-    done.iter().for_each(|(_, item)| take(item, &mut seen));
+    for (_, item) in &done {
+        take(item, &mut seen);
+    }
     seen
 }
 

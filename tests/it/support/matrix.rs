@@ -56,7 +56,7 @@ fn plan(model: &str, top: &str, upstreams: &[Upstream]) -> Plan {
     for name in ALL.map(Dialect::name) {
         let target = format!("targets: [{{ provider: {name}, model: up }}]");
         let model = if model.is_empty() { String::new() } else { format!(", {model}") };
-        yaml += &format!("  - {{ name: {name}, {target}{model} }}\n");
+        yaml.extend(["  - { name: ", name, ", ", &target, &model, " }\n"]);
     }
     gateway::with(&yaml)
 }
