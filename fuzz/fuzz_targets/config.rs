@@ -3,10 +3,9 @@
 
 use forebay::config::{Source, load};
 use libfuzzer_sys::fuzz_target;
-use std::collections::BTreeMap;
 
 fuzz_target!(|text: &str| {
-    let source = Source { path: None, text: text.to_owned(), environment: BTreeMap::new() };
+    let source = Source { text: text.to_owned(), ..Source::default() };
     if let Err(problems) = load(&source) {
         assert!(!problems.is_empty(), "refused without saying why");
     }

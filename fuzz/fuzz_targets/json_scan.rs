@@ -4,8 +4,9 @@
 
 use bytes::Bytes;
 use forebay::config::RequestEdits;
+use forebay::protocol::Operation;
+use forebay::protocol::edit::{ChatCap, Edits, edit_request};
 use forebay::protocol::json::{ScanError, scan};
-use forebay::protocol::edit::{ChatCap, Edits, Operation, edit_request};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 
@@ -38,7 +39,12 @@ fuzz_target!(|body: &[u8]| {
 
     let body = Bytes::copy_from_slice(body);
     let request = RequestEdits::default();
-    let edits = Edits { model: Some("a \"model\""), request: &request, include_usage: false, chat_cap: ChatCap::MaxTokens };
+    let edits = Edits {
+        model: Some("a \"model\""),
+        request: &request,
+        include_usage: false,
+        chat_cap: ChatCap::MaxTokens,
+    };
     let Ok(splice) = edit_request(Operation::Other, &body, &members, &edits) else { return };
     let edited = splice.apply(&body);
     assert_eq!(edited.len(), splice.len(&body));

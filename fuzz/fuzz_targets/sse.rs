@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use forebay::config::{ResponseEdits, Thinking};
-use forebay::protocol::framing::sse::{Decoder, Event};
 use forebay::protocol::edit::{StreamEditor, StreamOptions};
+use forebay::protocol::framing::sse::{Decoder, Event};
 use libfuzzer_sys::fuzz_target;
 
 // The first byte chooses the edit, the second the size of the pieces; the rest is the stream.

@@ -100,6 +100,7 @@ fn stream(provider: Dialect, stream: &[u8], size: usize) {
 }
 
 /// A failure can be read whatever its body, and told to everybody.
+#[allow(dead_code, reason = "each target uses its part of these")]
 pub fn failure(input: &[u8]) {
     let [status, name, body @ ..] = input else { return };
     let status = 400 + u16::from(*status);
