@@ -113,7 +113,7 @@ pub fn provider(provider: &Provider) -> Map<String, Value> {
         },
         "api_version": provider.api_version,
         "headers": provider.headers.iter().map(header).collect::<Map<_, _>>(),
-        "dialect": provider.dialect.map(dialect),
+        "dialect": provider.dialect.map(Dialect::word),
         "project": provider.cloud.project,
         "location": provider.cloud.location.as_ref().filter(|_| provider.kind != Kind::Bedrock),
         "region": provider.cloud.location.as_ref().filter(|_| provider.kind == Kind::Bedrock),
@@ -243,16 +243,6 @@ fn scheme(url: &str) -> String {
 fn duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") }
-}
-
-fn dialect(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::OpenaiChat => "openai_chat",
-        Dialect::OpenaiResponses => "openai_responses",
-        Dialect::Anthropic => "anthropic",
-        Dialect::Gemini => "gemini",
-        Dialect::Bedrock => "bedrock",
-    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{HeaderName, HeaderValue};
 use pingora::connectors::http::Connector;
-use pingora::http::RequestHeader;
-use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, OrErr, Result};
+use pingora::{ErrorType, OrErr, Result};
 use serde_json::{Map, Value};
+
+use super::question::{Question, Wanted};
 
 /// How long one fetch may take in all.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -30,14 +29,6 @@ pub struct ModelCard {
     pub members: Map<String, Value>,
 }
 
-/// Where to ask.
-pub struct Question {
-    pub peer: HttpPeer,
-    pub host: String,
-    pub target: String,
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-}
-
 impl Catalogue {
     pub fn cards(&self) -> Arc<Vec<ModelCard>> {
         self.cards.load_full()
@@ -45,7 +36,10 @@ impl Catalogue {
 
     /// Asks once. A failure leaves the last list in place.
     pub async fn fetch(&self, question: &Question) -> Result<()> {
-        fault!("balance::list_models", |_| Error::e_explain(ErrorType::ReadError, "fault"));
+        fault!("balance::list_models", |_| pingora::Error::e_explain(
+            ErrorType::ReadError,
+            "fault"
+        ));
         let body = tokio::time::timeout(DEADLINE, get(question))
             .await
             .or_err(ErrorType::ReadTimedout, "listing models took too long")??;
@@ -57,29 +51,8 @@ impl Catalogue {
 }
 
 async fn get(question: &Question) -> Result<Vec<u8>> {
-    let mut request = RequestHeader::build("GET", question.target.as_bytes(), None)?;
-    request.insert_header("host", &question.host)?;
-    request.insert_header("accept", "application/json")?;
-    for (name, value) in &question.headers {
-        request.insert_header(name.clone(), value.clone())?;
-    }
-    let connector = Connector::new(None);
-    let (mut session, _) = connector.get_http_session(&question.peer).await?;
-    session.write_request_header(Box::new(request)).await?;
-    session.finish_request_body().await?;
-    session.set_read_timeout(Some(DEADLINE));
-    session.read_response_header().await?;
-    let status = session.response_header().map_or(0, |head| head.status.as_u16());
-    if status != 200 {
-        return Error::e_explain(ErrorType::HTTPStatus(status), "listing models");
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = session.read_response_body().await? {
-        if body.len().saturating_add(chunk.len()) > LONGEST_LIST {
-            return Error::e_explain(ErrorType::ReadError, "the list of models is too long");
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let wanted = Wanted { accept: "application/json", patience: DEADLINE, longest: LONGEST_LIST };
+    let (_, body) = question.ask(&Connector::new(None), wanted).await?;
     Ok(body)
 }
 

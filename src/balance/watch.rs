@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use pingora::connectors::http::Connector;
-use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType, OrErr, Result};
+use pingora::{ErrorType, OrErr, Result};
 
-use super::catalogue::Question;
+use super::question::{Question, Wanted};
 use super::replica::Replica;
 use super::report::Report;
 
@@ -37,7 +36,7 @@ pub async fn watch_loads(questions: impl Fn() -> Vec<(Arc<Replica>, Question)>) 
 
 async fn ask(connector: &Connector, replica: &Replica, question: &Question) {
     let asked = async {
-        fault!("balance::watch_load", |_| Error::e_explain(ErrorType::ReadError, "fault"));
+        fault!("balance::watch_load", |_| pingora::Error::e_explain(ErrorType::ReadError, "fault"));
         tokio::time::timeout(DEADLINE, get(connector, question))
             .await
             .or_err(ErrorType::ReadTimedout, "telling its load took too long")?
@@ -49,28 +48,8 @@ async fn ask(connector: &Connector, replica: &Replica, question: &Question) {
 }
 
 async fn get(connector: &Connector, question: &Question) -> Result<Vec<u8>> {
-    let mut request = RequestHeader::build("GET", question.target.as_bytes(), None)?;
-    request.insert_header("host", &question.host)?;
-    request.insert_header("accept", "text/plain")?;
-    for (name, value) in &question.headers {
-        request.insert_header(name.clone(), value.clone())?;
-    }
-    let (mut session, _) = connector.get_http_session(&question.peer).await?;
-    session.set_read_timeout(Some(DEADLINE));
-    session.write_request_header(Box::new(request)).await?;
-    session.finish_request_body().await?;
-    session.read_response_header().await?;
-    let status = session.response_header().map_or(0, |head| head.status.as_u16());
-    if status != 200 {
-        return Error::e_explain(ErrorType::HTTPStatus(status), "telling its load");
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = session.read_response_body().await? {
-        if body.len().saturating_add(chunk.len()) > LONGEST {
-            return Error::e_explain(ErrorType::ReadError, "its metrics are too long");
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let wanted = Wanted { accept: "text/plain", patience: DEADLINE, longest: LONGEST };
+    let (session, body) = question.ask(connector, wanted).await?;
     connector.release_http_session(session, &question.peer, Some(KEPT)).await;
     Ok(body)
 }

@@ -313,15 +313,31 @@ impl ClientAuth {
 
 // === impl Dialect ===
 
+const DIALECTS: [(&str, Dialect); 5] = [
+    ("openai_chat", Dialect::OpenaiChat),
+    ("openai_responses", Dialect::OpenaiResponses),
+    ("anthropic", Dialect::Anthropic),
+    ("gemini", Dialect::Gemini),
+    ("bedrock", Dialect::Bedrock),
+];
+
 impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::OpenaiChat, Self::OpenaiResponses, Self::Anthropic, Self::Gemini, Self::Bedrock];
+
+    /// The word that stands for it in the file.
+    pub fn word(self) -> &'static str {
+        DIALECTS.iter().find(|(_, dialect)| *dialect == self).map_or("", |(word, _)| word)
+    }
+
+    /// The one that a word stands for.
+    pub fn of_word(word: &str) -> Option<Self> {
+        DIALECTS.iter().find(|(known, _)| *known == word).map(|(_, dialect)| *dialect)
+    }
+
     fn read(value: Value) -> Option<Self> {
-        value.one_of(&[
-            ("openai_chat", Self::OpenaiChat),
-            ("openai_responses", Self::OpenaiResponses),
-            ("anthropic", Self::Anthropic),
-            ("gemini", Self::Gemini),
-            ("bedrock", Self::Bedrock),
-        ])
+        value.one_of(&DIALECTS)
     }
 }
 

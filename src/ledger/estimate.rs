@@ -2,9 +2,10 @@
 
 use memchr::{memchr, memmem};
 
+use crate::protocol::canonical::estimated_tokens;
+
 /// What an image or a document is taken for, however long it is.
 const ATTACHMENT: u64 = 1_500;
-const BYTES_PER_TOKEN: u64 = 4;
 /// What an attachment begins with: a `data:` URL, or a member of that name.
 const SIGN: &[u8] = b"\"data";
 /// How far into a `data:` URL its encoding may be said.
@@ -96,6 +97,6 @@ impl Text {
     }
 
     fn tokens(self) -> u64 {
-        self.ascii.div_ceil(BYTES_PER_TOKEN) + self.others
+        estimated_tokens(self.ascii, self.others)
     }
 }

@@ -134,10 +134,7 @@ fn choose(ctx: &mut Context, failure: Option<Failure>, refused_too: bool) -> Opt
             ctx.course.asked.push(Arc::clone(&attempt.upstream));
             return Some(attempt);
         }
-        ctx.course.position += 1;
-        ctx.course.begun = false;
-        ctx.course.tried_keys.clear();
-        ctx.course.tried_replicas.clear();
+        ctx.course.go_on();
     }
     None
 }
@@ -235,10 +232,7 @@ pub fn is_logged_out(hop: &Hop) -> bool {
 /// The current attempt's target cannot be asked this: the next one of the plan is tried. False when there
 /// is none.
 pub fn pass_over(ctx: &mut Context) -> bool {
-    ctx.course.position += 1;
-    ctx.course.begun = false;
-    ctx.course.tried_keys.clear();
-    ctx.course.tried_replicas.clear();
+    ctx.course.go_on();
     let next = choose(ctx, Some(Failure::Connect), false);
     if next.is_some() {
         ctx.course.attempts = ctx.course.attempts.saturating_sub(1);
@@ -257,14 +251,10 @@ pub fn is_perhaps(ctx: &Context) -> bool {
 /// After a call was not known at a provider that might have had it: the same attempt goes out once more,
 /// in the provider's own dialect.
 pub fn repeat_across(ctx: &mut Context) -> bool {
-    if !is_perhaps(ctx) {
-        return false;
-    }
-    let Some(mut attempt) = ctx.course.current.take() else { return false };
-    (attempt.answered, attempt.started, attempt.across) = (false, Instant::now(), true);
-    ctx.course.attempts = ctx.course.attempts.saturating_sub(1);
-    ctx.course.next = Some(attempt);
-    true
+    is_perhaps(ctx)
+        && repeat(ctx, |attempt| {
+            (attempt.answered, attempt.started, attempt.across) = (false, Instant::now(), true);
+        })
 }
 
 /// After a signature was refused: when our clock was wrong, the same attempt goes out once more, by the
@@ -272,14 +262,29 @@ pub fn repeat_across(ctx: &mut Context) -> bool {
 pub fn repeat_by_their_clock(ctx: &mut Context, headers: &HeaderMap) -> bool {
     let key = ctx.course.current.as_ref().and_then(Attempt::key);
     let login = key.filter(|key| key.signer().is_some()).and_then(|key| key.login());
-    if !login.is_some_and(|login| login.skew().learn(headers)) {
-        return false;
-    }
+    login.is_some_and(|login| login.skew().learn(headers))
+        && repeat(ctx, |attempt| {
+            (attempt.answered, attempt.started) = (false, Instant::now());
+        })
+}
+
+/// The current attempt goes out once more, changed so; together they count as one.
+pub fn repeat(ctx: &mut Context, change: impl FnOnce(&mut Attempt)) -> bool {
     let Some(mut attempt) = ctx.course.current.take() else { return false };
-    (attempt.answered, attempt.started) = (false, Instant::now());
+    change(&mut attempt);
     ctx.course.attempts = ctx.course.attempts.saturating_sub(1);
     ctx.course.next = Some(attempt);
     true
+}
+
+impl Course {
+    /// On to the next target of the plan, of which nothing has been tried.
+    fn go_on(&mut self) {
+        self.position += 1;
+        self.begun = false;
+        self.tried_keys.clear();
+        self.tried_replicas.clear();
+    }
 }
 
 impl Hop {

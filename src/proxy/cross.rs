@@ -9,6 +9,7 @@ use super::attempt::Attempt;
 use super::context::{Asked, Body, Context, Framing};
 use super::forward::edits_of;
 use super::history;
+use super::new_request_id;
 use super::refusal::Refusal;
 use crate::access::Draft;
 use crate::config::{Dialect, Kind};
@@ -62,10 +63,6 @@ pub struct Way {
 }
 
 impl Crossing {
-    pub fn take_back(&mut self) -> Option<Back> {
-        self.back.take()
-    }
-
     /// Puts the provider's words about its failure into a refusal.
     pub fn explain(&self, refusal: &mut Refusal, body: &[u8]) {
         let status = (self.status >= 400).then_some(self.status);
@@ -248,7 +245,7 @@ fn told(ctx: &Context, model: &str) -> Told {
     Told {
         model: model.to_owned(),
         // Not the request's: a caller may give the same to many.
-        id: format!("{:032x}", rand::random::<u128>()),
+        id: new_request_id().to_str().unwrap_or_default().to_owned(),
         created: now.map_or(0, |now| now.as_secs()),
         array: ctx.asked.framing == Framing::Array,
         ..Told::default()

@@ -6,7 +6,7 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use super::attempt::record_failure;
+use super::attempt::{record_failure, repeat};
 use super::body::{BAD_FORM, MODEL_NOT_ALLOWED, UPLOAD_TOO_LARGE};
 use super::contain::PANICKED;
 use super::context::{Context, Framing};
@@ -98,11 +98,7 @@ fn repeat_on_new_connection(ctx: &mut Context) -> bool {
     if !may_retry(ctx) || ctx.course.current.as_ref().is_none_or(|attempt| attempt.answered) {
         return false;
     }
-    let Some(mut attempt) = ctx.course.current.take() else { return false };
-    attempt.fresh = true;
-    ctx.course.attempts = ctx.course.attempts.saturating_sub(1);
-    ctx.course.next = Some(attempt);
-    true
+    repeat(ctx, |attempt| attempt.fresh = true)
 }
 
 /// Whose failure it was, when it was the upstream's.

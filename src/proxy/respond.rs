@@ -181,7 +181,7 @@ fn begin_answer(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeader)
     let frames = is_of_type(head, cross::FRAMES);
     cross::note_success(ctx);
     let crossing = ctx.course.current.as_mut().and_then(|attempt| attempt.crossing.as_mut());
-    if let Some(back) = crossing.and_then(|crossing| crossing.take_back()) {
+    if let Some(back) = crossing.and_then(|crossing| crossing.back.take()) {
         return begin_translation(ctx, metrics, head, back, event_stream || frames);
     }
     if !event_stream && is_heartbeating(ctx) {

@@ -17,6 +17,7 @@ use pingora::{Error, ErrorType, OrErr, Result};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::balance::read_body;
 use crate::config;
 use crate::provider::{Login, Step, Token, TokenRequest, Unobtained};
 use crate::snapshot::Upstream;
@@ -189,13 +190,7 @@ async fn ask(upstream: &Upstream, request: &TokenRequest) -> Result<(u16, Bytes)
     session.finish_request_body().await?;
     session.read_response_header().await?;
     let status = session.response_header().map_or(0, |head| head.status.as_u16());
-    let mut body = Vec::new();
-    while let Some(chunk) = session.read_response_body().await? {
-        if body.len().saturating_add(chunk.len()) > LONGEST {
-            return Error::e_explain(ErrorType::ReadError, "an answer too long for a token");
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = read_body(&mut session, LONGEST).await?;
     Ok((status, body.into()))
 }
 

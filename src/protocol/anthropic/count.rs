@@ -1,10 +1,9 @@
 //! How many tokens a prompt has: `/v1/messages/count_tokens`
 //! (<https://docs.anthropic.com/en/api/messages-count-tokens>).
 
-use serde::Deserialize;
-
 use super::read_request::read_request;
 use super::write_request::{Purpose, write};
+use crate::protocol::canonical::count::counted;
 use crate::protocol::canonical::{Asked, Invalid, Losses, Request, Target, Unreadable};
 
 /// Reads the body: a request without a bound for the answer.
@@ -27,13 +26,7 @@ pub fn write_count_request(
 
 /// Reads the count.
 pub fn read_count_response(body: &[u8]) -> Result<u64, Unreadable> {
-    #[derive(Deserialize)]
-    struct Counted {
-        input_tokens: u64,
-    }
-    let counted: Counted =
-        serde_json::from_slice(body).map_err(|error| Unreadable(error.to_string()))?;
-    Ok(counted.input_tokens)
+    counted(body, "input_tokens")
 }
 
 /// Writes the count.

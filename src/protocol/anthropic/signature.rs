@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use crate::config::Dialect;
-use crate::protocol::canonical::{Carried, Signature};
+use crate::protocol::canonical::{Carried, MARK, Signature};
 
 /// Stands where nobody signed: some clients send back no thinking without a signature.
-const UNSIGNED: &str = "forebay";
+const UNSIGNED: &str = MARK;
 
 /// What stood in `signature` or `data`.
 #[derive(Clone, Debug, PartialEq, Eq)]

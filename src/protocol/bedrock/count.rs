@@ -1,12 +1,10 @@
 //! How many tokens a prompt has: `CountTokens`
 //! (<https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_CountTokens.html>).
 
-use serde::Deserialize;
-
 use super::read_content::mistyped;
 use super::read_request::read_request;
 use super::write_request::write_request;
-use crate::protocol::canonical::count::{members_of, prompt};
+use crate::protocol::canonical::count::{counted, members_of, prompt};
 use crate::protocol::canonical::{Asked, Invalid, Losses, Request, Target, Unreadable};
 use crate::protocol::json::{Mistyped, Object};
 
@@ -45,14 +43,7 @@ pub fn write_count_request(
 
 /// Reads the count.
 pub fn read_count_response(body: &[u8]) -> Result<u64, Unreadable> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Counted {
-        input_tokens: u64,
-    }
-    let counted: Counted =
-        serde_json::from_slice(body).map_err(|error| Unreadable(error.to_string()))?;
-    Ok(counted.input_tokens)
+    counted(body, "inputTokens")
 }
 
 /// Writes the count.

@@ -9,10 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
 
 use crate::config::Dialect;
-use crate::protocol::canonical::{Carried, Signature};
-
-/// `forebay.` in base64, as far as what follows does not change it.
-const ENCODED: &str = "Zm9yZWJheS";
+use crate::protocol::canonical::{Carried, MARK_IN_BASE64, Signature};
 
 /// What stood in `redactedContent`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +52,8 @@ pub fn write_call(id: &str, signature: &Signature) -> String {
 }
 
 pub fn read_redacted(base64: String) -> Redacted {
-    let marked = base64.starts_with(ENCODED).then(|| STANDARD.decode(&base64).ok()).flatten();
+    let marked =
+        base64.starts_with(MARK_IN_BASE64).then(|| STANDARD.decode(&base64).ok()).flatten();
     let text = marked.and_then(|bytes| String::from_utf8(bytes).ok());
     match text.and_then(|text| Carried::read(&text)) {
         Some(Carried::Block(signature)) => Redacted::Thinking(signature),

@@ -10,7 +10,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::Signature;
 use crate::config::Dialect;
 
-const MARK: &str = "forebay.";
+/// What they begin with.
+pub const MARK: &str = "forebay";
+/// That and a dot in base64, as far as what follows does not change it.
+pub const MARK_IN_BASE64: &str = "Zm9yZWJheS";
 
 /// A signature that a client kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,19 +34,19 @@ impl Carried {
 
     /// The signature of a call, as a client keeps it.
     pub fn write_call(id: &str, Signature { dialect, data }: &Signature) -> String {
-        format!("{MARK}{}.{}.{data}", name(*dialect), URL_SAFE_NO_PAD.encode(id))
+        format!("{MARK}.{}.{}.{data}", dialect.word(), URL_SAFE_NO_PAD.encode(id))
     }
 
     /// `None`: it is not of our making.
     pub fn read(text: &str) -> Option<Self> {
-        let ours = text.strip_prefix(MARK)?;
+        let ours = text.strip_prefix(MARK)?.strip_prefix('.')?;
         Some(Self::read_ours(ours).unwrap_or(Self::Damaged))
     }
 
     fn read_ours(ours: &str) -> Option<Self> {
         let mut parts = ours.splitn(3, '.');
         let (dialect, id, data) = (parts.next()?, parts.next()?, parts.next()?);
-        let dialect = ALL.into_iter().find(|known| name(*known) == dialect)?;
+        let dialect = Dialect::of_word(dialect)?;
         let signature = Signature { dialect, data: data.to_owned() };
         if id.is_empty() {
             return Some(Self::Block(signature));
@@ -53,31 +56,13 @@ impl Carried {
     }
 }
 
-const ALL: [Dialect; 5] = [
-    Dialect::OpenaiChat,
-    Dialect::OpenaiResponses,
-    Dialect::Anthropic,
-    Dialect::Gemini,
-    Dialect::Bedrock,
-];
-
-fn name(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::OpenaiChat => "openai_chat",
-        Dialect::OpenaiResponses => "openai_responses",
-        Dialect::Anthropic => "anthropic",
-        Dialect::Gemini => "gemini",
-        Dialect::Bedrock => "bedrock",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn whoever_signed_the_signature_comes_back_as_it_was() {
-        for dialect in ALL {
+        for dialect in Dialect::ALL {
             let signature = Signature { dialect, data: "Eq.Q=/+ä".to_owned() };
             let written = Carried::write(&signature);
             assert_eq!(Carried::read(&written), Some(Carried::Block(signature.clone())));

@@ -1,6 +1,6 @@
 //! How many tokens a prompt has: what providers are asked, and an estimate where nobody can be.
 
-use super::{Block, Document, Format, Request, Source, estimated_tokens};
+use super::{Block, Document, Format, Request, Source, Unreadable, estimated_tokens};
 use crate::protocol::json::Object;
 use crate::protocol::json::text::quote;
 
@@ -29,6 +29,14 @@ pub fn prompt(request: &Request) -> Request {
         reasoning: request.reasoning,
         ..Request::default()
     }
+}
+
+/// The number of tokens that an answer has in this member.
+pub fn counted(body: &[u8], member: &str) -> Result<u64, Unreadable> {
+    let text = std::str::from_utf8(body).map_err(|error| Unreadable(error.to_string()))?;
+    let tokens = Object::parse(text, "body").and_then(|mut answer| answer.unsigned(member));
+    let tokens = tokens.map_err(|error| Unreadable(error.to_string()))?;
+    tokens.ok_or_else(|| Unreadable(format!("no `{member}`")))
 }
 
 /// Of a written body the members of these names, as they stand between an object's braces.

@@ -41,7 +41,7 @@ mod usage;
 
 pub use arguments::{Arguments, object_or_wrapped};
 pub use arrange::{Arrange, IdLimits, Merge, SystemInside, arrange};
-pub use carried::Carried;
+pub use carried::{Carried, MARK, MARK_IN_BASE64};
 pub use collect::{Collector, replay};
 pub use embeddings::{EmbedForm, EmbedPurpose, EmbedRequest, EmbedResponse};
 pub use emulate::Emulation;

@@ -4,24 +4,23 @@
 //! next call. To its own provider it goes through the form in the middle; any other would refuse it.
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde_json::value::RawValue;
 
 use crate::config::Dialect;
+use crate::protocol::canonical::{MARK, MARK_IN_BASE64};
 use crate::protocol::json::{Members, Object, Splice};
-
-/// What ours begin with, and that in base64.
-const MARK: &str = "\"forebay";
-const ENCODED: &str = "\"Zm9yZWJheS";
 
 /// The body without what is sealed for others; `None` when nothing is. Every other byte stays.
 pub fn unseal(dialect: Dialect, body: &Bytes, members: &Members) -> Option<Bytes> {
-    let (turns, blocks) = match dialect {
-        Dialect::Anthropic | Dialect::Bedrock => ("messages", "content"),
-        Dialect::Gemini => ("contents", "parts"),
+    let (turns, blocks, marks): (_, _, &[&str]) = match dialect {
+        Dialect::Anthropic => ("messages", "content", &[MARK]),
+        Dialect::Bedrock => ("messages", "content", &[MARK, MARK_IN_BASE64]),
+        Dialect::Gemini => ("contents", "parts", &[MARK_IN_BASE64]),
         Dialect::OpenaiChat | Dialect::OpenaiResponses => return None,
     };
-    let marked = |mark: &str| memchr::memmem::find(body, mark.as_bytes()).is_some();
-    if !marked(MARK) && !marked(ENCODED) {
+    // Most bodies have none, and are not read a second time.
+    if !marks.iter().any(|mark| memmem::find(body, mark.as_bytes()).is_some()) {
         return None;
     }
     let whole = std::str::from_utf8(body).ok()?;
@@ -77,7 +76,8 @@ enum Seal {
 fn judge(dialect: Dialect, block: &str) -> Seal {
     let Ok(mut object) = Object::parse(block, "block") else { return Seal::None };
     let is_ours = |value: Option<&RawValue>| {
-        value.is_some_and(|it| it.get().starts_with(MARK) || it.get().starts_with(ENCODED))
+        let text = value.and_then(|value| value.get().strip_prefix('"'));
+        text.is_some_and(|it| it.starts_with(MARK) || it.starts_with(MARK_IN_BASE64))
     };
     match dialect {
         Dialect::Anthropic => {

@@ -1,10 +1,8 @@
 //! How many tokens a prompt has: `countTokens` (<https://ai.google.dev/api/tokens>).
 
-use serde::Deserialize;
-
 use super::read_request::read_request;
 use super::write_request::write_request;
-use crate::protocol::canonical::count::{members_of, prompt};
+use crate::protocol::canonical::count::{counted, members_of, prompt};
 use crate::protocol::canonical::{Asked, Invalid, Losses, Request, Target, Unreadable};
 use crate::protocol::json::Object;
 use crate::protocol::json::text::quote;
@@ -50,14 +48,7 @@ pub fn write_vertex_count_request(
 
 /// Reads the count.
 pub fn read_count_response(body: &[u8]) -> Result<u64, Unreadable> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Counted {
-        total_tokens: u64,
-    }
-    let counted: Counted =
-        serde_json::from_slice(body).map_err(|error| Unreadable(error.to_string()))?;
-    Ok(counted.total_tokens)
+    counted(body, "totalTokens")
 }
 
 /// Writes the count.

@@ -11,17 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::media::standard;
 use crate::config::Dialect;
-use crate::protocol::canonical::Signature;
-
-const OTHERS: [(&str, Dialect); 4] = [
-    ("anthropic", Dialect::Anthropic),
-    ("bedrock", Dialect::Bedrock),
-    ("openai_chat", Dialect::OpenaiChat),
-    ("openai_responses", Dialect::OpenaiResponses),
-];
-
-/// `forebay.` in base64, as far as what follows does not change it.
-const ENCODED: &str = "Zm9yZWJheS";
+use crate::protocol::canonical::{MARK, MARK_IN_BASE64, Signature};
 
 /// What stood in `thoughtSignature`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,20 +43,20 @@ pub fn read(data: String) -> Signed {
 
 fn marked<'s>(signature: &'s Signature, what: &str) -> Cow<'s, str> {
     let Signature { dialect, data } = signature;
-    match OTHERS.iter().find(|(_, other)| other == dialect) {
-        Some((name, _)) => Cow::Owned(STANDARD.encode(format!("forebay.{name}.{what}.{data}"))),
-        None => Cow::Borrowed(data),
+    if *dialect == Dialect::Gemini {
+        return Cow::Borrowed(data);
     }
+    Cow::Owned(STANDARD.encode(format!("{MARK}.{}.{what}.{data}", dialect.word())))
 }
 
 fn other(data: &str) -> Option<Signed> {
-    if !data.starts_with(ENCODED) {
+    if !data.starts_with(MARK_IN_BASE64) {
         return None;
     }
     let text = String::from_utf8(STANDARD.decode(standard(data.to_owned())).ok()?).ok()?;
-    let mut words = text.strip_prefix("forebay.")?.splitn(3, '.');
+    let mut words = text.strip_prefix(MARK)?.strip_prefix('.')?.splitn(3, '.');
     let (name, what, data) = (words.next()?, words.next()?, words.next()?);
-    let (_, dialect) = OTHERS.into_iter().find(|(known, _)| *known == name)?;
+    let dialect = Dialect::of_word(name).filter(|dialect| *dialect != Dialect::Gemini)?;
     let signature = Signature { dialect, data: data.to_owned() };
     Some(if what.is_empty() { Signed::Part(signature) } else { Signed::Redacted(signature) })
 }
@@ -77,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_signature_keeps_its_dialect_on_the_way_through_a_client() {
-        for (_, dialect) in OTHERS.into_iter().chain([("", Dialect::Gemini)]) {
+        for dialect in Dialect::ALL {
             let signature = Signature { dialect, data: "Eq.Q=/+ä?>".to_owned() };
             assert_eq!(read(write(&signature).into_owned()), Signed::Part(signature.clone()));
             // As Google's Python client sends it back.

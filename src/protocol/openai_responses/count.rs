@@ -1,11 +1,9 @@
 //! How many tokens a prompt has: `/v1/responses/input_tokens`
 //! (<https://platform.openai.com/docs/api-reference/responses/input-tokens>).
 
-use serde::Deserialize;
-
 use super::read_request::read_request;
 use super::write_request::write_request;
-use crate::protocol::canonical::count::{members_of, prompt};
+use crate::protocol::canonical::count::{counted, members_of, prompt};
 use crate::protocol::canonical::{Asked, Invalid, Losses, Request, Target, Unreadable};
 
 /// What is counted.
@@ -41,13 +39,7 @@ pub fn write_count_request(
 
 /// Reads the count.
 pub fn read_count_response(body: &[u8]) -> Result<u64, Unreadable> {
-    #[derive(Deserialize)]
-    struct Counted {
-        input_tokens: u64,
-    }
-    let counted: Counted =
-        serde_json::from_slice(body).map_err(|error| Unreadable(error.to_string()))?;
-    Ok(counted.input_tokens)
+    counted(body, "input_tokens")
 }
 
 /// Writes the count.

@@ -37,7 +37,7 @@ pub fn seal(signature: &Signature, of: Signed) -> String {
         return signature.data.clone();
     }
     let sealed =
-        Sealed { dialect: name(signature.dialect).to_owned(), of, data: signature.data.clone() };
+        Sealed { dialect: signature.dialect.word().to_owned(), of, data: signature.data.clone() };
     let json = serde_json::to_vec(&sealed).unwrap_or_default();
     format!("{PREFIX}{}", STANDARD.encode(json))
 }
@@ -50,31 +50,13 @@ pub fn unseal(content: &str) -> Option<(Signature, Signed)> {
     };
     let json = STANDARD.decode(wrapped).ok()?;
     let Sealed { dialect, of, data } = serde_json::from_slice(&json).ok()?;
-    let dialect = ALL.into_iter().find(|known| name(*known) == dialect)?;
+    let dialect = Dialect::of_word(&dialect)?;
     Some((Signature { dialect, data }, of))
 }
 
 /// Is this of our making? No provider can read it.
 pub fn is_sealed(content: &str) -> bool {
     content.starts_with(PREFIX)
-}
-
-const ALL: [Dialect; 5] = [
-    Dialect::OpenaiChat,
-    Dialect::OpenaiResponses,
-    Dialect::Anthropic,
-    Dialect::Gemini,
-    Dialect::Bedrock,
-];
-
-fn name(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::OpenaiChat => "openai_chat",
-        Dialect::OpenaiResponses => "openai_responses",
-        Dialect::Anthropic => "anthropic",
-        Dialect::Gemini => "gemini",
-        Dialect::Bedrock => "bedrock",
-    }
 }
 
 #[cfg(test)]
@@ -87,7 +69,7 @@ mod tests {
 
     #[test]
     fn anothers_signature_comes_back_as_it_was() {
-        for dialect in ALL {
+        for dialect in Dialect::ALL {
             for of in [Signed::Thinking, Signed::Redacted, Signed::Call("c1".to_owned())] {
                 let whose = unseal(&seal(&signature(dialect), of.clone()));
                 let of = match of {

@@ -1,10 +1,8 @@
 //! How many tokens a prompt has, asked in one dialect and answered in another.
 
-use serde::Deserialize;
-
 use super::{Back as AnyBack, Route, Translated, verbs};
 use crate::config::{Dialect, Kind, Translation};
-use crate::protocol::canonical::count::estimate;
+use crate::protocol::canonical::count::{counted, estimate};
 use crate::protocol::canonical::{Asked, Invalid, Losses, Request, Target, Unreadable};
 use crate::protocol::{anthropic, bedrock, gemini, openai_responses};
 
@@ -49,20 +47,11 @@ impl Back {
             Dialect::Gemini => gemini::read_count_response(body),
             Dialect::Bedrock => bedrock::read_count_response(body),
             Dialect::OpenaiResponses => openai_responses::read_count_response(body),
-            Dialect::OpenaiChat => tokenized(body),
+            // vLLM's `/tokenize`.
+            Dialect::OpenaiChat => counted(body, "count"),
         }?;
         Ok(answer(self.client, tokens))
     }
-}
-
-/// vLLM's `/tokenize`.
-fn tokenized(body: &[u8]) -> Result<u64, Unreadable> {
-    #[derive(Deserialize)]
-    struct Tokenized {
-        count: u64,
-    }
-    let read = serde_json::from_slice::<Tokenized>(body);
-    read.map(|it| it.count).map_err(|error| Unreadable(error.to_string()))
 }
 
 fn read(
