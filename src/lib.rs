@@ -19,6 +19,8 @@ macro_rules! fault {
 pub mod access;
 /// Door 2: the control plane.
 pub mod admin;
+/// What happened: one record for each answered request.
+pub mod audit;
 /// Which of a provider's replicas takes the next request.
 pub mod balance;
 /// Arguments to actions.

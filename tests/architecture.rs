@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["server"],
     &["proxy", "admin"],
     &["snapshot"],
-    &["access", "ledger"],
+    &["access", "ledger", "audit"],
     &["routing", "provider", "balance", "store"],
     &["protocol", "mock", "telemetry"],
     &["config"],

@@ -46,6 +46,15 @@ pub struct Account {
     pub standing: Option<Standing>,
 }
 
+/// What an answer took.
+#[derive(Clone, Copy, Debug)]
+pub struct Bill {
+    pub usage: Usage,
+    pub cost_nanos: u64,
+    /// The upstream has not told all of it.
+    pub estimated: bool,
+}
+
 /// Reserves the worst a request may come to, with the key, its user and the model; or refuses it.
 pub fn open(ctx: &mut Context, gateway: &Gateway) -> Result<(), Refusal> {
     let subjects = subjects(ctx);
@@ -76,12 +85,13 @@ pub fn open(ctx: &mut Context, gateway: &Gateway) -> Result<(), Refusal> {
 /// to settle.
 ///
 /// `told`: what the upstream said of it.
-pub fn settle(ctx: &mut Context, told: Option<Usage>) {
+pub fn settle(ctx: &mut Context, told: Option<Usage>) -> Option<Bill> {
     let account = &mut ctx.account;
     let (reservation, book) = (account.reservation.take(), account.book.take());
     let Some(usage) = book.as_ref().and_then(|_| used(ctx, told)) else {
         // No upstream has answered: what was reserved is given back.
-        return drop(reservation);
+        drop(reservation);
+        return None;
     };
     let leg = ctx.course.current.as_ref().and_then(|attempt| attempt.leg.as_ref());
     let cost_nanos = leg.map_or(0, |leg| {
@@ -92,7 +102,9 @@ pub fn settle(ctx: &mut Context, told: Option<Usage>) {
         let tokens = usage.prompt.saturating_add(usage.completion);
         reservation.settle(Used { tokens, cost_nanos });
     }
-    let (Some(book), Some(principal)) = (book, &ctx.principal) else { return };
+    let estimated = told.unwrap_or_default() != usage;
+    let bill = Some(Bill { usage, cost_nanos, estimated });
+    let (Some(book), Some(principal)) = (book, &ctx.principal) else { return bill };
     let by = UsedBy {
         hour: Now::by_clock().0.div_euclid(HOUR),
         key: &principal.id,
@@ -103,6 +115,7 @@ pub fn settle(ctx: &mut Context, told: Option<Usage>) {
     let Usage { prompt, completion, cached, reasoning } = usage;
     let used = ledger::Used { requests: 1, prompt, completion, cached, reasoning, cost_nanos };
     book.add(by, used);
+    bill
 }
 
 fn subjects(ctx: &Context) -> Vec<Arc<Subject>> {

@@ -17,6 +17,7 @@ use super::cut::Cut;
 use super::refusal::Refusal;
 use super::{Gateway, account, cors, cross, heads, history, hold, objects, standing, tunnel};
 use crate::access::percent_decoded;
+use crate::audit::Record;
 use crate::config::Dialect;
 use crate::protocol::edit::wants_usage;
 use crate::protocol::json;
@@ -84,6 +85,9 @@ pub async fn admit(
         return Err(Refusal::no_default_provider());
     }
     leave_out_providers(ctx)?;
+    if ctx.note.wanted {
+        ctx.note.body(&ctx.body);
+    }
     account::open(ctx, gateway)?;
     if let Some(count) = cross::count_here(ctx)? {
         return Ok(Admitted::Told(count));
@@ -242,7 +246,10 @@ fn plan(ctx: &mut Context, name: &str) -> Result<(), Refusal> {
     }
     let snapshot = &ctx.snapshot;
     let found = snapshot.models.find(name);
-    let Some((model, bare)) = found else { return Err(Refusal::model_not_found(name)) };
+    let Some((model, bare)) = found else {
+        ctx.note.refused_model = Some(Record::bounded(name));
+        return Err(Refusal::model_not_found(name));
+    };
     // A fallback serves another model, which the caller must be allowed as well.
     let may_use = |name: &str| ctx.principal.as_ref().is_some_and(|who| who.may_use(name));
     let hop = |leg: crate::routing::Leg| {
@@ -253,6 +260,7 @@ fn plan(ctx: &mut Context, name: &str) -> Result<(), Refusal> {
         Some(Hop { upstream, leg: Some(leg) })
     };
     if !may_use(bare) {
+        ctx.note.refused_model = Some(Record::bounded(name));
         return Err(Refusal::model_not_allowed(name));
     }
     ctx.course.hops = snapshot.models.plan(model, bare).into_iter().filter_map(hop).collect();

@@ -14,6 +14,7 @@ use super::body::Part;
 use super::heads;
 use super::history::Past;
 use super::hold::Hold;
+use super::note::Note;
 use super::refusal::Refusal;
 use super::standing;
 use super::stream::Stage;
@@ -69,6 +70,8 @@ pub struct Context {
     /// What to tell the client when there is nothing else to tell.
     pub refusal: Option<Refusal>,
     pub outcome: Outcome,
+    /// For its record.
+    pub note: Note,
     /// Where it counts as under way; none before it does, and once it is settled.
     pub(super) unsettled: Option<UnderWay>,
 }
@@ -160,6 +163,8 @@ pub struct Outcome {
     pub status: u16,
     /// The client went away.
     pub client_gone: bool,
+    /// What the client was told, or would have been.
+    pub code: Option<&'static str>,
     pub failure: Option<String>,
 }
 
@@ -193,6 +198,7 @@ impl Context {
             told: None,
             refusal: None,
             outcome: Outcome::default(),
+            note: Note::default(),
             unsettled: None,
         }
     }

@@ -8,6 +8,8 @@ use super::attempt::record_usage;
 use super::contain::PANICKED;
 use super::context::Context;
 use super::hold;
+use super::note::record;
+use crate::audit::Record;
 use crate::protocol::edit::Usage;
 use crate::telemetry::{Entry, Metrics, Tokens};
 
@@ -23,6 +25,8 @@ pub fn finish(session: &mut Session, ctx: &mut Context) {
     if ctx.outcome.status == 0 {
         ctx.outcome.status = CLIENT_GONE;
     }
+    let client = &session.downstream_session;
+    ctx.note.moved = (client.body_bytes_read() as u64, client.body_bytes_sent() as u64);
     settle(ctx);
 }
 
@@ -45,13 +49,22 @@ fn settle(ctx: &mut Context) {
     let Some(under_way) = ctx.unsettled.take() else { return };
     // Read once: a whole answer is searched for it.
     let usage = ctx.stage.usage();
-    account::settle(ctx, usage);
+    let bill = account::settle(ctx, usage);
     let metrics = &under_way.0;
     count(ctx, metrics, ctx.endpoint.map_or("other", |endpoint| endpoint.label()));
     if ctx.endpoint.is_some() {
         count_stream(ctx, metrics, usage);
     }
-    log_access(ctx, usage);
+    if ctx.note.wanted {
+        keep(&record(ctx, bill));
+    }
+}
+
+/// The record's last way: to whoever wants one, once per answered request.
+fn keep(record: &Record) {
+    if Entry::is_wanted() {
+        log_access(record);
+    }
 }
 
 fn count(ctx: &Context, metrics: &Metrics, endpoint: &'static str) {
@@ -81,27 +94,22 @@ fn count_stream(ctx: &Context, metrics: &Metrics, usage: Option<Usage>) {
     }
 }
 
-fn log_access(ctx: &Context, usage: Option<Usage>) {
-    if !Entry::is_wanted() {
-        return;
-    }
-    let strict = ctx.snapshot.config.privacy.strict;
-    let text = |label: &str| (!label.is_empty()).then(|| label.to_owned());
-    let (model, provider) = (text(ctx.model_label()), text(ctx.provider_label()));
+fn log_access(record: &Record) {
+    let told = record.spent.filter(|spent| !spent.estimated && spent.prompt > 0);
     Entry {
-        request_id: ctx.request_id(),
-        method: ctx.method.as_str(),
-        endpoint: ctx.endpoint.map_or("other", |endpoint| endpoint.label()),
-        status: ctx.outcome.status,
-        client: ctx.client,
-        key: ctx.principal.as_ref().map(|principal| &*principal.name),
-        model: model.as_deref(),
-        provider: provider.as_deref(),
-        attempts: ctx.course.attempts,
-        duration: ctx.started.elapsed(),
-        first_token: ctx.first_token(),
-        tokens: usage.map(|usage| (usage.prompt, usage.completion)),
-        failure: ctx.outcome.failure.as_deref().filter(|_| !strict),
+        request_id: &record.request_id,
+        method: record.method,
+        endpoint: record.endpoint,
+        status: record.status,
+        client: record.client,
+        key: record.key.as_deref(),
+        model: record.model.as_deref(),
+        provider: record.provider.as_deref(),
+        attempts: record.attempts,
+        duration: record.duration,
+        first_token: record.first_token,
+        tokens: told.map(|spent| (spent.prompt, spent.completion)),
+        failure: record.failure.as_deref(),
     }
     .write();
 }

@@ -24,6 +24,7 @@ mod hold;
 mod local;
 mod me;
 mod models;
+mod note;
 mod objects;
 mod operators;
 mod refusal;
@@ -65,7 +66,7 @@ use crate::access::{History, Owners, Registry};
 use crate::ledger::UsageBook;
 use crate::routing::Endpoint;
 use crate::snapshot::{LastReload, Snapshot};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Entry, Metrics};
 
 /// The longest request id taken over from a caller, in bytes.
 const LONGEST_ID: usize = 128;
@@ -186,6 +187,9 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         contain(|| {
             respond::write_chunk(ctx, &self.metrics, body, end)?;
+            if let Some(bytes) = body.as_ref().filter(|_| ctx.note.wanted) {
+                ctx.note.answer(bytes);
+            }
             objects::remember(&self.owners, ctx);
             Ok(None)
         })
@@ -253,6 +257,10 @@ impl Gateway {
         ctx.activate(&self.metrics);
         ctx.method = session.req_header().method.clone();
         let request = session.req_header();
+        ctx.note.wanted = Entry::is_wanted();
+        if ctx.note.wanted {
+            ctx.note.head(&request.headers);
+        }
         ctx.request_id = request_id(request);
         ctx.caller = admit::caller(request.uri.path(), &request.headers);
         fault!("proxy::begin", |_| Error::e_explain(ErrorType::InternalError, "fault"));

@@ -120,6 +120,7 @@ pub async fn rescue(session: &mut Session, ctx: &mut Context, error: &Error) -> 
     fault!("proxy::rescue");
     let refusal = ctx.refusal.take().unwrap_or_else(|| explain(ctx, error));
     let refused = error.etype == ErrorType::InvalidHTTPHeader && ctx.course.attempts == 0;
+    ctx.outcome.code = Some(refusal.code);
     ctx.outcome.failure = Some(if refused { refusal.code.to_owned() } else { name(error) });
     if ctx.outcome.client_gone {
         ctx.outcome.status = 499;
@@ -200,6 +201,7 @@ fn explain(ctx: &Context, error: &Error) -> Refusal {
 
 /// Answers a request that goes no further. The connection lives on if the body was read.
 pub async fn refuse(session: &mut Session, ctx: &mut Context, refusal: &Refusal) {
+    ctx.outcome.code = Some(refusal.code);
     ctx.outcome.failure = Some(refusal.code.to_owned());
     if answer(session, ctx, refusal).await.is_err() {
         ctx.outcome.client_gone = true;

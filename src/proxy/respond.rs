@@ -412,6 +412,7 @@ pub fn write_chunk(
                 } else if let Some(said) = error_message(kept) {
                     refusal.message = said;
                 }
+                ctx.outcome.code = Some(refusal.code);
                 *body = Some(if heartbeating {
                     write_event(ctx.caller, &refusal, ctx.request_id())
                 } else {
@@ -493,6 +494,7 @@ fn write_events(
             if end {
                 match &ctx.stage {
                     Stage::Stream(stream) if stream.has_failed() => {
+                        ctx.outcome.code = Some("upstream_error");
                         ctx.outcome.failure = Some("the stream broke off".to_owned());
                         record_failure(ctx, metrics, Failure::Broken);
                     }

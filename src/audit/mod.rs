@@ -1,0 +1,5 @@
+//! What happened: one record for each answered request.
+
+mod record;
+
+pub use self::record::{Record, Spent};
