@@ -93,7 +93,7 @@ pub async fn admit(
         return Ok(Admitted::Told(count));
     }
     if endpoint == Endpoint::Realtime && is_websocket(session) {
-        ctx.hold = Some(tunnel::install(&mut session.downstream_session, gateway.cut.clone()));
+        ctx.hold = Some(tunnel::install(&mut session.downstream_session, gateway.cut_off()));
     } else if !matches!(ctx.body, Body::None) {
         install(session, ctx, gateway, form);
     }
@@ -354,7 +354,7 @@ fn install(session: &mut Session, ctx: &mut Context, gateway: &Gateway, form: Op
             .clone()
             .filter(|_| ctx.course.hops.iter().all(|hop| hop.leg.is_none())),
     };
-    let cut = if ctx.asked.stream { Cut::new(gateway.cut.clone()) } else { Cut::never() };
+    let cut = if ctx.asked.stream { gateway.cut_off() } else { Cut::never() };
     ctx.hold = Some(hold::install(
         &mut session.downstream_session,
         live,

@@ -1,10 +1,11 @@
 //! What time means to an attempt: how long the upstream may be silent, and when the client needs a
 //! sign of life.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
 /// How one attempt behaves towards the client while it waits.
@@ -27,6 +28,8 @@ pub struct Clock {
     /// The last byte written to the client.
     written: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Whom the timer wakes.
+    waker: Option<Waker>,
 }
 
 /// What a clock found due.
@@ -76,10 +79,16 @@ impl Clock {
     /// fires: moving it with every event of a stream would cost more than the event.
     pub fn poll_due(&mut self, committed: bool, cx: &mut Context<'_>) -> Poll<Due> {
         loop {
-            if let Some(timer) = &mut self.timer
-                && timer.as_mut().poll(cx).is_pending()
-            {
-                return Poll::Pending;
+            if let Some(timer) = &mut self.timer {
+                // Polling costs more than a look: once is enough for the timer to know whom to wake.
+                let known = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+                if known && !timer.is_elapsed() {
+                    return Poll::Pending;
+                }
+                if pin!(unconstrained(timer.as_mut())).poll(cx).is_pending() {
+                    self.waker = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
             }
             let Some((beat, silence)) = self.deadlines(committed) else { return Poll::Pending };
             let now = Instant::now();
@@ -90,7 +99,7 @@ impl Clock {
                 return Poll::Ready(Due::Heartbeat);
             }
             let next = beat.map_or(silence, |beat| beat.min(silence));
-            self.timer = Some(Box::pin(tokio::time::sleep_until(next)));
+            (self.timer, self.waker) = (Some(Box::pin(tokio::time::sleep_until(next))), None);
         }
     }
 

@@ -57,6 +57,7 @@ use tokio::sync::watch;
 use self::admit::Admitted;
 use self::contain::{contain, contained};
 pub use self::context::Context;
+use self::cut::Cut;
 pub use self::cut::until_told;
 pub use self::edge::{CONNECTION, Connection};
 pub use self::operators::Operators;
@@ -252,6 +253,11 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    /// When what goes on for long must end.
+    fn cut_off(&self) -> Cut {
+        Cut::new(self.cut.clone(), Arc::clone(&self.ready))
+    }
+
     /// Readies a request for its way.
     fn begin(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         ctx.activate(&self.metrics);

@@ -17,7 +17,6 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::custom::server::Session as CustomSession;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::{Error, Result};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::clock::{Clock, Patience};
@@ -40,8 +39,8 @@ const ANSWER: Duration = Duration::from_secs(1);
 const STOPPING: &str = "The gateway is shutting down.";
 const SILENT: &str = "Nobody has said anything for long.";
 
-/// Puts a tunnel in the place of the client's session. `cut`: turns true when it must end.
-pub fn install(session: &mut Box<ServerSession>, cut: watch::Receiver<bool>) -> Arc<Hold> {
+/// Puts a tunnel in the place of the client's session. `cut`: when it must end.
+pub fn install(session: &mut Box<ServerSession>, cut: Cut) -> Arc<Hold> {
     hold::replace(session, |real, hold| Tunnel::new(real, hold, cut, IDLE))
 }
 
@@ -84,14 +83,9 @@ enum Event {
 }
 
 impl Tunnel {
-    fn new(
-        real: Box<ServerSession>,
-        hold: Arc<Hold>,
-        cut: watch::Receiver<bool>,
-        idle: Duration,
-    ) -> Self {
+    fn new(real: Box<ServerSession>, hold: Arc<Hold>, cut: Cut, idle: Duration) -> Self {
         let (to_client, to_upstream) = (Frames::default(), Frames::default());
-        let (clock, cut) = (Clock::default(), Cut::new(cut));
+        let clock = Clock::default();
         Self { real, hold, clock, idle, cut, to_client, to_upstream, end: End::Open }
     }
 
@@ -349,7 +343,10 @@ impl CustomSession for Tunnel {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::sync::watch;
 
     use super::*;
 
@@ -364,7 +361,8 @@ mod tests {
         let mut real = ServerSession::new_http1(Box::new(server));
         assert!(real.read_request().await.unwrap());
         let (hold, told) = (Arc::new(Hold::default()), watch::Sender::new(false));
-        let mut tunnel = Tunnel::new(Box::new(real), Arc::clone(&hold), told.subscribe(), idle);
+        let cut = Cut::new(told.subscribe(), Arc::new(AtomicBool::new(false)));
+        let mut tunnel = Tunnel::new(Box::new(real), Arc::clone(&hold), cut, idle);
         let long = Duration::from_mins(1);
         let patience = Patience { first_byte: long, between_chunks: long, heartbeat: None };
         hold.prepare(Vec::new(), Some(patience));
