@@ -46,6 +46,7 @@ use self::desk::From;
 pub use self::desk::{Desk, Steward};
 pub use self::items::shelf;
 use self::refusal::Refusal;
+pub use self::usage::cell as csv_cell;
 use crate::telemetry;
 
 /// What an operator may send at once.

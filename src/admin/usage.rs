@@ -1,4 +1,4 @@
-//! What was used, by hour, day, key, user, model and provider; as JSON, or as CSV for a table.
+//! What was used, by hour, day, month, key, user, model and provider; as JSON, or as CSV for a table.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -6,7 +6,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -27,6 +28,10 @@ const HOUR_MS: i64 = 3_600_000;
 /// Hours looked back on when nothing is said: thirty days.
 const USUAL: i64 = 30 * 24;
 const MOST: u32 = 10_000;
+/// Rows behind this one are not asked for one page after the other.
+const DEEPEST: u32 = 10_000_000;
+/// Where the next page of a CSV begins.
+static NEXT_OFFSET: HeaderName = HeaderName::from_static("x-forebay-next-offset");
 
 /// Which usage.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -37,7 +42,7 @@ struct Which {
     from: Option<String>,
     /// Before the hour this moment is in; now when absent, with the hour under way.
     to: Option<String>,
-    /// Any of `hour`, `day`, `key`, `user`, `model`, `provider`, with commas between.
+    /// Any of `hour`, `day`, `month`, `key`, `user`, `model`, `provider`, with commas between.
     group_by: Option<String>,
     /// Of this key only, by its id.
     key: Option<String>,
@@ -47,10 +52,12 @@ struct Which {
     model: Option<String>,
     /// At this provider only.
     provider: Option<String>,
-    /// `json` or `csv`.
+    /// `json` or `csv`; when absent, what `Accept` prefers of the two.
     format: Option<String>,
     /// Rows; at most 10000.
     limit: Option<u32>,
+    /// Rows that were on the pages before; what `next_offset` said.
+    offset: Option<u32>,
 }
 
 pub fn router() -> OpenApiRouter<Arc<Desk>> {
@@ -59,27 +66,51 @@ pub fn router() -> OpenApiRouter<Arc<Desk>> {
 
 /// Requests, tokens and money.
 #[utoipa::path(get, path = "/usage", params(Which), responses((status = 200), (status = 400)))]
-async fn show(State(desk): records::State, Query(which): Query<Which>) -> Answer {
-    let query = which.query(Now::by_clock())?;
+async fn show(
+    State(desk): records::State,
+    headers: HeaderMap,
+    Query(which): Query<Which>,
+) -> Answer {
+    let mut query = which.query(Now::by_clock())?;
     let csv = match which.format.as_deref() {
-        None | Some("json") => false,
+        None => prefers_csv(&headers),
+        Some("json") => false,
         Some("csv") => true,
         Some(_) => return Err(Refusal::invalid(Some("format"), "`format` is json or csv.")),
     };
-    let rows = desk.store()?.usage(&query).await.map_err(|error| unreachable_store(&error))?;
+    let limit = query.limit;
+    // One more tells whether there is one.
+    query.limit += 1;
+    let rows = desk.store()?.usage(&query).await;
+    let mut rows = rows.map_err(|error| unreachable_store(&error))?;
+    let next_offset = (rows.len() > limit as usize).then(|| query.offset.saturating_add(limit));
+    rows.truncate(limit as usize);
     if csv {
-        return Ok(as_csv(&rows, &query.group_by));
+        return Ok(as_csv(&rows, &query.group_by, next_offset));
     }
     let data: Vec<Value> = rows.iter().map(|row| as_json(row, &query.group_by)).collect();
-    let truncated = rows.len() >= query.limit as usize;
     let shown = json!({
         "object": "list",
         "from": hour(query.from),
         "to": hour(query.to),
         "data": data,
-        "truncated": truncated,
+        "truncated": next_offset.is_some(),
+        "next_offset": next_offset,
     });
     Ok(Json(shown).into_response())
+}
+
+/// Whether CSV is named, and JSON is not named before it.
+fn prefers_csv(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    let mut kinds = lines.flat_map(|line| line.split(','));
+    let kind = |kind: &str| kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let known = kinds.find_map(|one| match kind(one).as_str() {
+        "text/csv" => Some(true),
+        "application/json" => Some(false),
+        _ => None,
+    });
+    known.unwrap_or(false)
 }
 
 impl Which {
@@ -112,6 +143,11 @@ impl Which {
         if !(1..=MOST).contains(&limit) {
             return Err(Refusal::invalid(Some("limit"), format!("`limit` is from 1 to {MOST}.")));
         }
+        let offset = self.offset.unwrap_or(0);
+        if offset > DEEPEST {
+            let said = format!("`offset` is at most {DEEPEST}.");
+            return Err(Refusal::invalid(Some("offset"), said));
+        }
         Ok(UsageQuery {
             from,
             to,
@@ -121,6 +157,7 @@ impl Which {
             provider: self.provider.clone(),
             group_by,
             limit,
+            offset,
         })
     }
 }
@@ -132,6 +169,7 @@ fn group_of(row: &UsageRow, group: Group) -> Value {
         Group::Day => {
             json!(row.day.and_then(|day| hour(day.checked_mul(24)?)?.get(..10).map(str::to_owned)))
         }
+        Group::Month => json!(row.month.map(month)),
         Group::Key => json!(row.key),
         Group::User => json!(row.user),
         Group::Model => json!(row.model),
@@ -162,7 +200,7 @@ fn counts(row: &UsageRow) -> [(&'static str, u64); 5] {
     ]
 }
 
-fn as_csv(rows: &[UsageRow], groups: &[Group]) -> Response {
+fn as_csv(rows: &[UsageRow], groups: &[Group], next_offset: Option<u32>) -> Response {
     let mut csv = String::new();
     let names = groups.iter().map(|group| group.as_str());
     let counted = counts(&UsageRow::default()).map(|(name, _)| name);
@@ -185,11 +223,15 @@ fn as_csv(rows: &[UsageRow], groups: &[Group]) -> Response {
         (CONTENT_TYPE, "text/csv; charset=utf-8"),
         (CONTENT_DISPOSITION, "attachment; filename=\"usage.csv\""),
     ];
-    (head, csv).into_response()
+    let mut answer = (head, csv).into_response();
+    if let Some(offset) = next_offset {
+        answer.headers_mut().insert(NEXT_OFFSET.clone(), HeaderValue::from(offset));
+    }
+    answer
 }
 
 /// A text as a cell (RFC 4180), and not as a formula: callers choose names of models.
-fn cell(text: &str) -> String {
+pub fn cell(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = if formula { format!("'{text}") } else { text.to_owned() };
     if text.contains([',', '"', '\r', '\n']) {
@@ -204,9 +246,33 @@ fn hour(hour: i64) -> Option<String> {
     Some(at.to_string())
 }
 
+/// A month since January 1970, as in `2026-01`.
+fn month(month: i64) -> String {
+    format!("{:04}-{:02}", 1970 + month.div_euclid(12), month.rem_euclid(12) + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn csv_comes_to_those_who_name_it_first() {
+        let prefers = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            prefers_csv(&headers)
+        };
+        assert!(prefers("text/csv"));
+        assert!(prefers("text/html, Text/CSV; q=0.9, application/json"));
+        assert!(!prefers("application/json, text/csv"));
+        assert!(!prefers("*/*"));
+        assert!(!prefers_csv(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_month_is_a_year_and_a_number() {
+        assert_eq!([0, 11, 12, 672].map(month), ["1970-01", "1970-12", "1971-01", "2026-01"]);
+    }
 
     #[test]
     fn no_cell_is_a_formula() {
@@ -229,6 +295,7 @@ mod tests {
             provider: None,
             format: None,
             limit: None,
+            offset: None,
         };
         let query = which(None, None).query(Now(10_000 * HOUR_MS + 5)).unwrap();
         assert_eq!((query.from, query.to), (10_001 - USUAL, 10_001));

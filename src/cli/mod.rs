@@ -11,6 +11,7 @@ mod record;
 mod run;
 mod status;
 mod upgrade;
+mod usage;
 mod user;
 
 use std::convert::Infallible;
@@ -53,6 +54,8 @@ enum Command {
     Key(key::Arguments),
     /// Users of the store, and their quotas
     User(user::Arguments),
+    /// What was used: requests, tokens and money, by hour, day, month, key, user, model, provider
+    Usage(usage::Arguments),
     /// Print another gateway's configuration as a `forebay.yaml`; list what has no equivalent
     Import(import::Arguments),
     /// The store: its schema
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Status(arguments) => status::status(&arguments),
         Command::Key(arguments) => key::key(&arguments),
         Command::User(arguments) => user::user(&arguments),
+        Command::Usage(arguments) => usage::usage(&arguments),
         Command::Import(arguments) => import::import(&arguments),
         Command::Db(arguments) => db::db(&arguments),
         Command::Mock(arguments) => mock::mock(&arguments),

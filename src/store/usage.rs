@@ -10,8 +10,11 @@ use super::connect::{CALL, within};
 use super::rows::{CHUNK, name, places, read, stored};
 use super::{Store, StoreError};
 
-/// The most rows an answer has.
-const MOST_ROWS: u32 = 10_000;
+/// The most rows an answer has: ten thousand, and one that tells that there are more.
+const MOST_ROWS: u32 = 10_001;
+/// Days from March 1st, 1968, to 1970: a year that begins in March has its odd day at its end, and so has
+/// a row of four of them.
+const DAY: &str = "(hour / 24 + 671)";
 
 /// Usage to add to the roll-up. Tokens; money in nanodollars.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +38,7 @@ pub struct UsageDelta {
 pub enum Group {
     Hour,
     Day,
+    Month,
     Key,
     User,
     Model,
@@ -45,14 +49,15 @@ pub enum Group {
 
 impl Group {
     /// All of them, times first.
-    pub const ALL: [Self; 6] =
-        [Self::Hour, Self::Day, Self::Key, Self::User, Self::Model, Self::Provider];
+    pub const ALL: [Self; 7] =
+        [Self::Hour, Self::Day, Self::Month, Self::Key, Self::User, Self::Model, Self::Provider];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Hour => "hour",
             Self::Day => "day",
+            Self::Month => "month",
             Self::Key => "key",
             Self::User => "user",
             Self::Model => "model",
@@ -65,15 +70,22 @@ impl Group {
         Self::ALL.into_iter().find(|group| group.as_str() == word)
     }
 
-    fn column(self) -> &'static str {
-        match self {
+    fn column(self) -> String {
+        let column = match self {
             Self::Hour => "hour",
             Self::Day => "hour / 24",
+            // Whole numbers alone, which every database divides alike: good until March 2100.
+            Self::Month => {
+                let year = format!("((4 * {DAY} + 3) / 1461)");
+                let day_of_year = format!("({DAY} - 1461 * {year} / 4)");
+                return format!("({year} * 12 + (5 * {day_of_year} + 2) / 153 - 22)");
+            }
             Self::Key => "key_id",
             Self::User => "user_id",
             Self::Model => "model",
             Self::Provider => "provider",
-        }
+        };
+        column.to_owned()
     }
 }
 
@@ -89,8 +101,10 @@ pub struct UsageQuery {
     pub provider: Option<String>,
     /// None: one row with everything.
     pub group_by: Vec<Group>,
-    /// Rows; at most 10,000.
+    /// Rows; at most 10,001.
     pub limit: u32,
+    /// Rows that are passed over first.
+    pub offset: u32,
 }
 
 /// Usage of one group: members it is not grouped by are `None`.
@@ -100,6 +114,8 @@ pub struct UsageRow {
     pub hour: Option<i64>,
     /// Days since 1970.
     pub day: Option<i64>,
+    /// Months since January 1970.
+    pub month: Option<i64>,
     pub key: Option<String>,
     pub user: Option<String>,
     pub model: Option<String>,
@@ -144,8 +160,7 @@ async fn find(on: &mut AnyConnection, query: &UsageQuery) -> Result<Vec<UsageRow
         filters.iter().filter_map(|(column, value)| Some((column, value.as_deref()?))).collect();
 
     // Columns are words of this file; what was asked for is bound.
-    let columns = groups.iter().map(|group| group.column());
-    let columns: Vec<&str> = columns.collect();
+    let columns: Vec<String> = groups.iter().map(|group| group.column()).collect();
     let mut sql = "SELECT ".to_owned();
     for column in &columns {
         sql.push_str(column);
@@ -155,7 +170,7 @@ async fn find(on: &mut AnyConnection, query: &UsageQuery) -> Result<Vec<UsageRow
     let sums = sums.map(|sum| format!("CAST(COALESCE(SUM({sum}), 0) AS BIGINT)"));
     sql.push_str(&sums.join(", "));
     sql.push_str(" FROM forebay_usage WHERE hour >= $1 AND hour < $2");
-    for (place, (column, _)) in (4..).zip(&filters) {
+    for (place, (column, _)) in (5..).zip(&filters) {
         // Writing to a text cannot fail.
         _ = write!(sql, " AND {column} = ${place}");
     }
@@ -163,10 +178,10 @@ async fn find(on: &mut AnyConnection, query: &UsageQuery) -> Result<Vec<UsageRow
         let columns = columns.join(", ");
         _ = write!(sql, " GROUP BY {columns} ORDER BY {columns}");
     }
-    sql.push_str(" LIMIT $3");
+    sql.push_str(" LIMIT $3 OFFSET $4");
 
     let mut asked = sqlx::query(AssertSqlSafe(sql)).bind(query.from).bind(query.to);
-    asked = asked.bind(i64::from(query.limit.min(MOST_ROWS)));
+    asked = asked.bind(i64::from(query.limit.min(MOST_ROWS))).bind(i64::from(query.offset));
     for (_, value) in &filters {
         asked = asked.bind(*value);
     }
@@ -180,6 +195,7 @@ fn usage_row(row: &AnyRow, groups: &[Group]) -> Result<UsageRow, StoreError> {
         match group {
             Group::Hour => found.hour = row.try_get(place)?,
             Group::Day => found.day = row.try_get(place)?,
+            Group::Month => found.month = row.try_get(place)?,
             Group::Key => found.key = row.try_get(place)?,
             Group::User => found.user = row.try_get(place)?,
             Group::Model => found.model = row.try_get(place)?,

@@ -68,6 +68,7 @@ contract! {
     usage:
         usage_is_rolled_up,
         usage_is_grouped_and_filtered,
+        months_begin_on_their_first_day,
         questions_are_bound;
     retention:
         old_entries_of_the_audit_go_oldest_first,

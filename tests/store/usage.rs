@@ -85,8 +85,31 @@ pub async fn usage_is_grouped_and_filtered(home: Home) {
     };
     let rows = store.usage(&query).await.unwrap();
     assert_eq!(rows.iter().map(|it| (it.hour, it.requests)).collect::<Vec<_>>(), [(Some(48), 8)]);
-    let limited = UsageQuery { limit: 2, ..asked(0, 100, &all) };
-    assert_eq!(store.usage(&limited).await.unwrap().len(), 2);
+    let rows = store.usage(&asked(0, 100, &all)).await.unwrap();
+    let limited = UsageQuery { limit: 3, ..asked(0, 100, &all) };
+    assert_eq!(store.usage(&limited).await.unwrap(), rows[..3]);
+    let behind = UsageQuery { limit: 3, offset: 3, ..asked(0, 100, &all) };
+    assert_eq!(store.usage(&behind).await.unwrap(), rows[3..]);
+}
+
+pub async fn months_begin_on_their_first_day(home: Home) {
+    let store = home.open().await;
+    // The last hour of a month and the first of the next: ordinary, leap, and at a year's end.
+    let days = [("2026-03-01", 674), ("2028-02-29", 697), ("2028-03-01", 698), ("2031-01-01", 732)];
+    let mut usage = Vec::new();
+    for (day, _) in days {
+        let day: jiff::civil::Date = day.parse().unwrap();
+        let first = day.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp().as_second() / 3600;
+        usage.extend([delta(first - 1, "before", "m", 1), delta(first, "on", "m", 1)]);
+    }
+    store.flush("n", 1, &Batch { usage, ..Batch::default() }).await.unwrap();
+    let rows = store.usage(&asked(0, i64::MAX, &[Group::Key, Group::Month])).await.unwrap();
+    let months = |key: &str| -> Vec<i64> {
+        let of_key = rows.iter().filter(|row| row.key.as_deref() == Some(key));
+        of_key.map(|row| row.month.unwrap()).collect()
+    };
+    assert_eq!(months("on"), days.map(|(_, month)| month));
+    assert_eq!(months("before"), [673, 697, 731]);
 }
 
 pub async fn questions_are_bound(home: Home) {
