@@ -237,14 +237,43 @@ fn a_release_has_no_failure_points() {
     assert!(built.contains("fail v") && !built.contains("\"failpoints\""), "{built}");
 }
 
+fn metrics_of_the_code() -> Vec<String> {
+    let code = std::fs::read_to_string(root().join("src/telemetry/metrics.rs")).unwrap();
+    let names = Regex::new(r#""(forebay_\w+)""#).unwrap();
+    names.captures_iter(&code).map(|found| found[1].to_owned()).collect()
+}
+
 #[test]
 fn every_metric_is_told_of() {
-    let code = std::fs::read_to_string(root().join("src/telemetry/metrics.rs")).unwrap();
     let docs = std::fs::read_to_string(root().join("docs/metrics.md")).unwrap();
-    let names = Regex::new(r#""(forebay_\w+)""#).unwrap();
-    let names: Vec<&str> = names.captures_iter(&code).map(|c| c.get(1).unwrap().as_str()).collect();
+    let names = metrics_of_the_code();
     assert!(names.len() > 10, "{names:?}");
-    let untold: Vec<&&str> =
+    let untold: Vec<&String> =
         names.iter().filter(|name| !docs.contains(&format!("`{name}`"))).collect();
     assert!(untold.is_empty(), "docs/metrics.md does not tell of {untold:?}");
+}
+
+#[test]
+fn the_dashboard_asks_only_for_metrics_that_there_are() {
+    let text = std::fs::read_to_string(root().join("conf/grafana/forebay.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let known: BTreeSet<String> = metrics_of_the_code().into_iter().collect();
+    let name = Regex::new(r"\bforebay_\w+").unwrap();
+    let part = Regex::new("_(bucket|sum|count)$").unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
+    let variables = dashboard["templating"]["list"].as_array().unwrap().iter();
+    let questions: Vec<&str> = targets
+        .map(|target| target["expr"].as_str().unwrap())
+        .chain(variables.filter_map(|variable| variable["definition"].as_str()))
+        .collect();
+    assert!(questions.len() > 20, "{questions:?}");
+    for question in questions {
+        let asked: Vec<&str> = name.find_iter(question).map(|found| found.as_str()).collect();
+        assert!(!asked.is_empty(), "{question} asks for nothing of ours");
+        for metric in asked {
+            let there = known.contains(metric) || known.contains(&*part.replace(metric, ""));
+            assert!(there, "there is no {metric}: {question}");
+        }
+    }
 }

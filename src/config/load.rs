@@ -12,9 +12,9 @@ use super::prices::PriceList;
 use super::read::{Section, Value};
 use super::tree::Node;
 use super::{
-    Admin, Capability, Config, Cors, Key, Limits, Listen, Metrics, Model, Objects, Privacy,
-    Problem, Provider, Quotas, Responses, Retry, Source, Store, TemporaryKeys, Timeouts,
-    Translation, Users, check, dynamic, expand, pingora, store, tree, unbuilt,
+    AccessLog, Admin, Capability, Config, Cors, Key, Limits, Listen, Metrics, Model, Objects,
+    Privacy, Problem, Provider, Quotas, Responses, Retry, Source, Store, TemporaryKeys, Timeouts,
+    Tracing, Translation, Users, check, dynamic, expand, pingora, store, tree, unbuilt,
 };
 
 /// Parses, expands and checks a configuration; every mistake is found in one run.
@@ -84,6 +84,8 @@ fn read(tree: &Node, folder: &Path, findings: &Findings) -> Option<Config> {
             users: s.read("users", Users::read).unwrap_or_default(),
             state_directory: None,
             metrics: s.read("metrics", Metrics::read).unwrap_or_default(),
+            access_log: s.switch("access_log", None, AccessLog::read),
+            tracing: s.switch("tracing", None, Tracing::read),
             privacy: s.read("privacy", Privacy::read).unwrap_or_default(),
             responses: s.read("responses", Responses::read).unwrap_or_default(),
             objects: s.read("objects", Objects::read).unwrap_or_default(),

@@ -4,6 +4,7 @@
 //! `expand` from the environment, each section reads itself from the tree with the kit in `read` and
 //! `scalars`, and `check` looks at what no section can see alone.
 
+mod access_log;
 mod admin;
 mod allowance;
 mod balancing;
@@ -45,6 +46,7 @@ mod source;
 mod store;
 mod temporary;
 mod timeouts;
+mod tracing;
 mod tree;
 mod unbuilt;
 mod units;
@@ -59,6 +61,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::access_log::{AccessLog, LogFormat, Rotate};
 pub use self::admin::Admin;
 pub use self::allowance::{
     Allowance, Budget, NANOS_PER_USD, Period, PeriodError, RateLimit, format_usd, parse_usd,
@@ -95,6 +98,7 @@ pub use self::source::{Dynamic, Source};
 pub use self::store::Store;
 pub use self::temporary::TemporaryKeys;
 pub use self::timeouts::{ProviderTimeouts, Timeouts};
+pub use self::tracing::Tracing;
 pub(crate) use self::tree::{Content, Entry, Node, outline};
 pub use self::units::Percent;
 pub use self::url::{Url, UrlError};
@@ -139,6 +143,10 @@ pub struct Config {
     pub state_directory: Option<PathBuf>,
     /// Where metrics are served.
     pub metrics: Metrics,
+    /// A line for each request; absent means none but those of the log.
+    pub access_log: Option<AccessLog>,
+    /// Where spans of requests go; absent means nowhere.
+    pub tracing: Option<Tracing>,
     /// What is kept about a caller.
     pub privacy: Privacy,
     /// What is kept of responses whose provider cannot keep them.
@@ -201,6 +209,10 @@ impl Config {
         }
         self.providers.iter_mut().for_each(|provider| provider.cloud.anchor(folder));
         self.prices_file = self.prices_file.take().map(|file| folder.join(file));
+        let log = self.access_log.as_mut().and_then(|log| log.to.as_mut());
+        if let Some(file) = log {
+            *file = folder.join(&file);
+        }
     }
 
     /// The files it names, which belong to it: certificates, their keys, and authorities.
@@ -250,6 +262,8 @@ impl Default for Config {
             users: Users::default(),
             state_directory: None,
             metrics: Metrics::default(),
+            access_log: None,
+            tracing: None,
             privacy: Privacy::default(),
             responses: Responses::default(),
             objects: Objects::default(),

@@ -299,6 +299,9 @@ pub fn record_failure(ctx: &Context, metrics: &Metrics, failure: Failure) {
     let Some(attempt) = &ctx.course.current else { return };
     let provider = &attempt.upstream.provider;
     metrics.attempts.with_label_values(&[provider.name.as_str(), failure.label()]).inc();
+    if let Some(trace) = &ctx.trace {
+        trace.failed(failure.label());
+    }
     if failure.blames_replica() {
         attempt.upstream.pool.failed(&attempt.pick, failure.label());
         let same = |asked: &&Arc<Upstream>| Arc::ptr_eq(asked, &attempt.upstream);

@@ -18,6 +18,7 @@ use super::note::Note;
 use super::refusal::Refusal;
 use super::standing;
 use super::stream::Stage;
+use super::trace::Trace;
 use crate::access::{Credential, Principal};
 use crate::balance::Replica;
 use crate::config::Dialect;
@@ -26,7 +27,7 @@ use crate::protocol::json::Members;
 use crate::provider::ApiKey;
 use crate::routing::{Endpoint, Failure, Leg};
 use crate::snapshot::{Snapshot, Upstream};
-use crate::telemetry::{Counted, Metrics};
+use crate::telemetry::{AccessLog, Counted, Metrics};
 
 static PROVIDER: HeaderName = HeaderName::from_static("x-forebay-provider");
 static MODEL: HeaderName = HeaderName::from_static("x-forebay-model");
@@ -67,6 +68,8 @@ pub struct Context {
     pub past: Option<Box<Past>>,
     /// What an answer tells of objects, until that is remembered.
     pub told: Option<Bytes>,
+    /// Its spans, when it is recorded.
+    pub trace: Option<Box<Trace>>,
     /// What to tell the client when there is nothing else to tell.
     pub refusal: Option<Refusal>,
     pub outcome: Outcome,
@@ -169,7 +172,11 @@ pub struct Outcome {
 }
 
 /// Counts a request as under way for as long as it lives.
-pub struct UnderWay(pub(super) Arc<Metrics>);
+pub struct UnderWay {
+    pub(super) metrics: Arc<Metrics>,
+    /// Where its line goes.
+    pub(super) access_log: Arc<AccessLog>,
+}
 
 impl Context {
     pub fn new(snapshot: Arc<Snapshot>) -> Self {
@@ -196,6 +203,7 @@ impl Context {
             deletes: None,
             past: None,
             told: None,
+            trace: None,
             refusal: None,
             outcome: Outcome::default(),
             note: Note::default(),
@@ -204,9 +212,10 @@ impl Context {
     }
 
     /// Counts the request as under way from here on.
-    pub fn activate(&mut self, metrics: &Arc<Metrics>) {
+    pub fn activate(&mut self, metrics: &Arc<Metrics>, access_log: &Arc<AccessLog>) {
         metrics.active.inc();
-        self.unsettled = Some(UnderWay(Arc::clone(metrics)));
+        let (metrics, access_log) = (Arc::clone(metrics), Arc::clone(access_log));
+        self.unsettled = Some(UnderWay { metrics, access_log });
     }
 
     pub fn request_id(&self) -> &str {
@@ -242,7 +251,7 @@ impl Context {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.active.dec();
+        self.metrics.active.dec();
     }
 }
 

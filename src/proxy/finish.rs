@@ -6,10 +6,11 @@ use pingora::proxy::Session;
 use super::account;
 use super::attempt::record_usage;
 use super::contain::PANICKED;
-use super::context::Context;
+use super::context::{Context, UnderWay};
 use super::hold;
 use super::note::record;
 use crate::audit::Record;
+use crate::config::AccessLog;
 use crate::protocol::edit::Usage;
 use crate::telemetry::{Entry, Metrics, Tokens};
 
@@ -50,20 +51,31 @@ fn settle(ctx: &mut Context) {
     // Read once: a whole answer is searched for it.
     let usage = ctx.stage.usage();
     let bill = account::settle(ctx, usage);
-    let metrics = &under_way.0;
+    let metrics = &under_way.metrics;
     count(ctx, metrics, ctx.endpoint.map_or("other", |endpoint| endpoint.label()));
     if ctx.endpoint.is_some() {
         count_stream(ctx, metrics, usage);
     }
     if ctx.note.wanted {
-        keep(&record(ctx, bill));
+        let record = record(ctx, bill);
+        if let Some(trace) = ctx.trace.take() {
+            trace.finish(ctx, metrics, &record);
+        }
+        keep(&record, &under_way, ctx.snapshot.config.access_log.as_ref());
     }
 }
 
 /// The record's last way: to whoever wants one, once per answered request.
-fn keep(record: &Record) {
-    if Entry::is_wanted() {
-        log_access(record);
+fn keep(record: &Record, under_way: &UnderWay, access_log: Option<&AccessLog>) {
+    let logged = Entry::is_wanted();
+    if logged || access_log.is_some() {
+        let entry = entry(record);
+        if logged {
+            entry.write();
+        }
+        if let Some(access_log) = access_log {
+            under_way.access_log.offer(entry.line(access_log.format), &under_way.metrics);
+        }
     }
 }
 
@@ -94,22 +106,26 @@ fn count_stream(ctx: &Context, metrics: &Metrics, usage: Option<Usage>) {
     }
 }
 
-fn log_access(record: &Record) {
+fn entry(record: &Record) -> Entry<'_> {
     let told = record.spent.filter(|spent| !spent.estimated && spent.prompt > 0);
     Entry {
+        at: record.at,
         request_id: &record.request_id,
         method: record.method,
         endpoint: record.endpoint,
         status: record.status,
         client: record.client,
         key: record.key.as_deref(),
+        user: record.user.as_deref(),
         model: record.model.as_deref(),
         provider: record.provider.as_deref(),
         attempts: record.attempts,
         duration: record.duration,
         first_token: record.first_token,
         tokens: told.map(|spent| (spent.prompt, spent.completion)),
+        cost: record.spent.map(|spent| spent.cost_nanos),
+        stop: record.stop.as_deref(),
+        stream: record.stream,
         failure: record.failure.as_deref(),
     }
-    .write();
 }

@@ -198,6 +198,9 @@ fn write_head(
             headers.insert(header::HOST, host.clone());
         }
         headers.insert(&super::REQUEST_ID, ctx.request_id.clone());
+        if let Some(trace) = &ctx.trace {
+            trace.tell(headers);
+        }
         for (name, value) in &provider.headers {
             headers.insert(name, value.clone());
         }

@@ -37,6 +37,7 @@ mod stand_in;
 mod standing;
 mod stream;
 mod temporary;
+mod trace;
 mod tunnel;
 
 use std::sync::Arc;
@@ -67,7 +68,7 @@ use crate::access::{History, Owners, Registry};
 use crate::ledger::UsageBook;
 use crate::routing::Endpoint;
 use crate::snapshot::{LastReload, Snapshot};
-use crate::telemetry::{Entry, Metrics};
+use crate::telemetry::{AccessLog, Entry, Metrics, Spans};
 
 /// The longest request id taken over from a caller, in bytes.
 const LONGEST_ID: usize = 128;
@@ -89,6 +90,10 @@ pub struct Gateway {
     pub usage: Arc<UsageBook>,
     /// Who answers operators that come through the data listeners.
     pub operators: Option<Operators>,
+    /// Lines of the access log, until they are written.
+    pub access_log: Arc<AccessLog>,
+    /// The spans of requests, until they are sent.
+    pub spans: Arc<Spans>,
     /// False while draining.
     pub ready: Arc<AtomicBool>,
     /// Turns true when streams must end.
@@ -133,6 +138,9 @@ impl ProxyHttp for Gateway {
             if ctx.endpoint == Some(Endpoint::Realtime) && ctx.hold.is_some() {
                 // Pingora would bound the silence of a WebSocket as it does that of an answer.
                 peer.options.read_timeout = None;
+            }
+            if let Some(trace) = &mut ctx.trace {
+                trace.attempt(&attempt);
             }
             ctx.course.attempts += 1;
             ctx.course.current = Some(attempt);
@@ -260,10 +268,14 @@ impl Gateway {
 
     /// Readies a request for its way.
     fn begin(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        ctx.activate(&self.metrics);
+        ctx.activate(&self.metrics, &self.access_log);
         ctx.method = session.req_header().method.clone();
         let request = session.req_header();
-        ctx.note.wanted = Entry::is_wanted();
+        if let Some(tracing) = &ctx.snapshot.config.tracing {
+            ctx.trace = trace::begin(&request.headers, tracing, &self.spans);
+        }
+        let told = ctx.trace.is_some() || ctx.snapshot.config.access_log.is_some();
+        ctx.note.wanted = told || Entry::is_wanted();
         if ctx.note.wanted {
             ctx.note.head(&request.headers);
         }

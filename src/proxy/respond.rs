@@ -68,6 +68,9 @@ pub fn judge_head(ctx: &mut Context, metrics: &Metrics, head: &mut ResponseHeade
         attempt.answered = true;
         attempt.pick.replica().observe_latency(attempt.started.elapsed());
     }
+    if let Some(trace) = &ctx.trace {
+        trace.answered(status);
+    }
     if status == 101 && ctx.endpoint != Some(Endpoint::Realtime) {
         // Nobody asked for that, and what follows it is no HTTP.
         record_failure(ctx, metrics, Failure::Broken);

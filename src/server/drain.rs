@@ -19,6 +19,7 @@ use super::keeper::{Desk, Order};
 use super::succession::Succession;
 use crate::proxy::until_told;
 use crate::snapshot::Snapshot;
+use crate::telemetry::{AccessLog, Spans};
 
 /// How often what is under way is counted.
 const LOOK: Duration = Duration::from_millis(50);
@@ -48,6 +49,10 @@ pub struct Drain {
     pub succession: Arc<Succession>,
     /// Who delivers what was counted here.
     pub desk: Arc<Desk>,
+    /// Lines that are to be written before the end.
+    pub access_log: Arc<AccessLog>,
+    /// Spans that are to be sent before the end.
+    pub spans: Arc<Spans>,
     /// Tells idle connections that they may close.
     pub close_idle: watch::Sender<bool>,
     /// Tells streams that they must end.
@@ -88,7 +93,7 @@ impl BackgroundService for Drain {
                 () = interrupt.hear() => {}
             }
         }
-        self.desk.ask(Order::Leave).await;
+        tokio::join!(self.desk.ask(Order::Leave), self.tell_the_rest());
         info!("drained");
         #[expect(
             clippy::disallowed_methods,
@@ -99,6 +104,22 @@ impl BackgroundService for Drain {
 }
 
 impl Drain {
+    /// Has the last lines and spans go out.
+    async fn tell_the_rest(&self) {
+        let snapshot = self.snapshot.load_full();
+        let lines = async {
+            if snapshot.config.access_log.is_some() {
+                self.access_log.close().await;
+            }
+        };
+        let spans = async {
+            if snapshot.config.tracing.is_some() {
+                self.spans.close().await;
+            }
+        };
+        tokio::join!(lines, spans);
+    }
+
     /// A successor serves: idle connections may linger, and what is under way has long.
     async fn drain_patiently(&self) {
         let timeouts = self.snapshot.load().config.timeouts;

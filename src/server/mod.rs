@@ -7,6 +7,8 @@ mod certificates;
 mod connections;
 mod drain;
 mod ear;
+#[cfg(feature = "otlp")]
+mod exporter;
 mod frames;
 mod guarded;
 mod handover;
@@ -15,6 +17,7 @@ mod heads;
 mod http2;
 mod keeper;
 mod listen;
+mod log_writer;
 mod logins;
 mod lookout;
 mod notify;
@@ -27,6 +30,7 @@ mod signals;
 mod sockets;
 mod stamp;
 mod succession;
+mod teller;
 mod tireless;
 mod waiting;
 mod watchdog;
@@ -57,6 +61,7 @@ pub use self::handover::{Refused, find_control, upgrade};
 use self::handshake::Handshakes;
 use self::heads::Punctual;
 use self::keeper::{Desk, Keeper};
+use self::log_writer::LogWriter;
 use self::lookout::Lookout;
 use self::place::Place;
 pub use self::probe::{address, probe, reachable};
@@ -65,6 +70,7 @@ use self::shelf::Follower;
 use self::signals::Signals;
 use self::sockets::{Seated, Sockets};
 use self::succession::{Beginning, Succession};
+use self::teller::Teller;
 use self::watchdog::Watched;
 use crate::access::limits::Limits;
 use crate::access::{History, Owners, Registry};
@@ -74,7 +80,7 @@ use crate::ledger::UsageBook;
 use crate::mock;
 use crate::proxy::{Gateway, Operators};
 use crate::snapshot::{Origin, Snapshot, Uncompilable};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, AccessLog, Metrics, Spans};
 
 /// A connection of HTTP/1.1 is closed after this many: what it holds is let go now and then.
 const REQUESTS_PER_CONNECTION: u32 = 1000;
@@ -178,6 +184,8 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
         history: Arc::clone(&house.history),
         registry: Arc::clone(&house.registry),
         usage,
+        access_log: Arc::clone(&house.access_log),
+        spans: Arc::clone(&house.spans),
         operators: admin.as_ref().map(operators),
         ready: Arc::clone(&ready),
         cut: cut.subscribe(),
@@ -229,6 +237,8 @@ struct House {
     reloader: Arc<Reloader>,
     desk: Arc<Desk>,
     open: Arc<Open>,
+    access_log: Arc<AccessLog>,
+    spans: Arc<Spans>,
 }
 
 impl House {
@@ -248,7 +258,19 @@ impl House {
         let open = Arc::new(Open::new(metrics.connections.clone()));
         let (reloader, desk) = (Arc::new(reloader), Arc::new(Desk::new()));
         let (owners, history) = (Arc::new(Owners::new(has_store)), Arc::default());
-        Ok(Self { snapshot, metrics, registry, owners, history, reloader, desk, open })
+        let (access_log, spans) = (Arc::default(), Arc::default());
+        Ok(Self {
+            snapshot,
+            metrics,
+            registry,
+            owners,
+            history,
+            reloader,
+            desk,
+            open,
+            access_log,
+            spans,
+        })
     }
 
     /// What goes on behind the requests, and comes before them.
@@ -278,10 +300,26 @@ impl House {
         let (reloader, configured) = (Arc::clone(&self.reloader), keeper.configured());
         let keeper = server.add_service(background_service("keeper", keeper));
         keeper.add_dependency(bootstrap);
+        server.add_service(background_service("teller", self.teller()));
         let follower = Follower { reloader, configured };
         let follower = server.add_service(background_service("shelf", follower));
         follower.add_dependency(&keeper);
         Ok(vec![balance, keeper, follower])
+    }
+
+    /// What tells of requests that are over.
+    fn teller(&self) -> Teller {
+        let metrics = || Arc::clone(&self.metrics);
+        let (snapshot, log) = (Arc::clone(&self.snapshot), Arc::clone(&self.access_log));
+        Teller {
+            #[cfg(feature = "otlp")]
+            exporter: exporter::Exporter {
+                snapshot: Arc::clone(&snapshot),
+                spans: Arc::clone(&self.spans),
+                metrics: metrics(),
+            },
+            writer: LogWriter { snapshot, log, metrics: metrics() },
+        }
     }
 
     fn admin(&self) -> Option<Arc<Admin>> {
@@ -318,6 +356,8 @@ impl House {
             open: Arc::clone(&self.open),
             succession,
             desk: Arc::clone(&self.desk),
+            access_log: Arc::clone(&self.access_log),
+            spans: Arc::clone(&self.spans),
             close_idle,
             cut,
         }

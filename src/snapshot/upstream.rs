@@ -46,6 +46,11 @@ impl Upstream {
         Ok(Arc::new(Self { given: given.clone(), provider, pool, peers, catalogue }))
     }
 
+    /// What kind of provider it is.
+    pub fn kind(&self) -> Kind {
+        self.given.kind
+    }
+
     /// The endpoint a chosen replica belongs to.
     pub fn url(&self, pick: &Pick) -> Option<&Url> {
         self.provider.endpoints.get(pick.replica().endpoint)

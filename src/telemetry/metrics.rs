@@ -36,6 +36,8 @@ pub struct Metrics {
     pub buffered: IntGauge,
     pub shed: IntCounter,
     pub panics: IntCounter,
+    lines: IntCounterVec,
+    spans: IntCounterVec,
     reloads: IntCounterVec,
     reload_successful: IntGauge,
     reload_time: Gauge,
@@ -154,6 +156,17 @@ impl Metrics {
             buffered: make.gauge("forebay_buffered_bytes", "Request bodies held in memory.")?,
             shed: make.counter("forebay_requests_shed_total", "Refused for want of memory.")?,
             panics: make.counter("forebay_panics_total", "Panics: mistakes in the gateway.")?,
+            lines: make.counters(
+                "forebay_access_log_lines_total",
+                "Lines of the access log: written, dropped (what they go to is full, away or stalled).",
+                &["outcome"],
+            )?,
+            spans: make.counters(
+                "forebay_spans_total",
+                "Spans of requests: exported, failed (the collector did not take them), dropped \
+                 (too many waited).",
+                &["outcome"],
+            )?,
             reloads: make.counters(
                 "forebay_config_reloads_total",
                 "Attempts to put another configuration into force.",
@@ -179,6 +192,16 @@ impl Metrics {
             self.reloads.with_label_values(&[outcome]);
         }
         self.note_load();
+    }
+
+    /// Counts lines of the access log that were `written` or `dropped`.
+    pub fn count_lines(&self, outcome: &'static str, count: u64) {
+        self.lines.with_label_values(&[outcome]).inc_by(count);
+    }
+
+    /// Counts spans that were `exported`, have `failed` to be, or were `dropped`.
+    pub fn count_spans(&self, outcome: &'static str, count: u64) {
+        self.spans.with_label_values(&[outcome]).inc_by(count);
     }
 
     /// Counts an attempt to put another configuration into force.

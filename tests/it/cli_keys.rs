@@ -188,11 +188,11 @@ async fn a_wrong_admin_key_is_told_and_changes_nothing() {
 fn the_commands_of_the_documents_work_as_they_are_written() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = Path::new(env!("CARGO_BIN_EXE_forebay")).parent().unwrap();
-    for (document, least) in [("README.md", 2), ("docs/keys.md", 11)] {
+    for (document, least) in [("README.md", 2), ("docs/keys.md", 11), ("docs/observe.md", 4)] {
         let (dir, _file) = offline("");
         let text = std::fs::read_to_string(root.join(document)).unwrap();
-        let ours =
-            |line: &&str| line.starts_with("forebay key ") || line.starts_with("forebay user ");
+        let nouns = ["forebay key ", "forebay user ", "forebay usage"];
+        let ours = |line: &&str| nouns.iter().any(|noun| line.starts_with(noun));
         let commands: Vec<&str> = text.lines().filter(ours).collect();
         assert!(commands.len() >= least, "{document}: {commands:?}");
         for command in commands {

@@ -13,6 +13,7 @@
 
 mod support;
 
+mod access_log;
 mod admin_api;
 mod admin_authorization;
 mod admin_concurrency;
@@ -91,10 +92,12 @@ mod strict_json;
 mod systemd;
 mod temporary_keys;
 mod temporary_users;
+mod tracing;
 mod upgrade;
 mod upgrade_limits;
 mod uploads;
 mod upstream_errors;
 mod usage;
+mod usage_sums;
 mod websocket;
 mod without_model;

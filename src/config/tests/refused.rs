@@ -53,6 +53,20 @@ const REFUSED: &[(&str, &str)] = &[
         r#"listen: [{address: "127.0.0.1:80"}, {address: "127.0.0.1:80"}]"#,
         "1:1 two listeners on 127.0.0.1:80",
     ),
+    (
+        "access_log: { rotate: weekly }",
+        "1:23 `rotate` must be `daily`, a size such as 100MiB, or `off`, not `weekly`",
+    ),
+    ("access_log: { format: csv }", "1:23 `format` cannot be `csv` (known: `text`, `json`)"),
+    ("tracing: { sample: 10% }", "1:10 `endpoint` is missing in `tracing`"),
+    (
+        r#"tracing: { endpoint: "http://a:4318", headers: { Host: x } }"#,
+        "1:50 `headers` cannot set `host`",
+    ),
+    (
+        r#"tracing: { endpoint: "http://a:4318", sample: "0.1" }"#,
+        "1:47 `sample` must be a percentage from 0% to 100%, not `0.1`",
+    ),
     (r#"admin: { listen: "127.0.0.1:9090" }"#, "1:8 `key` is missing in `admin`"),
     (r#"admin: { listen: "127.0.0.1:9090", key: "" }"#, "1:41 an empty key would let everyone in"),
     ("providers: [{kind: mock}]", "1:13 `name` is missing in `providers`"),

@@ -40,6 +40,8 @@ pub struct Plan {
     yaml: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    /// Its standard output is a pipe that nobody reads, until a test takes it.
+    piped: bool,
     port: Port,
     admin: Port,
     dir: TempDir,
@@ -63,6 +65,7 @@ pub fn with(yaml: &str) -> Plan {
         yaml: yaml.to_owned(),
         arguments: Vec::new(),
         environment: Vec::new(),
+        piped: false,
         port: Port::take(),
         admin: Port::take(),
         dir: TempDir::with_prefix("forebay-it-").unwrap(),
@@ -108,6 +111,11 @@ impl Plan {
         self
     }
 
+    #[must_use]
+    pub fn piped(self) -> Self {
+        Self { piped: true, ..self }
+    }
+
     /// Where it is to be found, when something else than the file says so.
     #[must_use]
     pub fn at(self, port: Port) -> Self {
@@ -133,7 +141,8 @@ impl Plan {
         let address: SocketAddr = self.port.address().parse().unwrap();
         let mut command = self.command();
         let log = File::create(self.dir.path().join("stderr")).unwrap();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let out = if self.piped { Stdio::piped() } else { Stdio::null() };
+        command.stdin(Stdio::null()).stdout(out).stderr(log);
         Gateway {
             address,
             admin: self.admin.address().parse().unwrap(),
@@ -210,6 +219,11 @@ impl Gateway {
     /// What it said on standard error.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// The end of the pipe it writes to, of [`Plan::piped`].
+    pub fn take_output(&mut self) -> std::process::ChildStdout {
+        self.child.stdout.take().unwrap()
     }
 
     /// Its configuration's file.

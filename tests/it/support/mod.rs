@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod http1;
 pub mod http2;
 pub mod matrix;
+pub mod otlp;
 pub mod port;
 pub mod relay;
 pub mod tunnel;
