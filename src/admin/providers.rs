@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::caller::Caller;
 use super::desk::Desk;
 use super::given::{Given, Path, Query, check_id, merge};
 use super::items::{self, Outcome};
@@ -116,7 +117,7 @@ async fn replace(
     let given = items::settable(given.0);
     check_name(&given, &id)?;
     let new = {
-        let id = id.clone();
+        let (id, by) = (id.clone(), Arc::clone(&by));
         move |before: Option<&Item>| {
             let mut given = given;
             let foreign = before.filter(|before| before.shape == Shape::LlmProxy);
@@ -127,7 +128,7 @@ async fn replace(
                     }
                 }
             }
-            make(given, &id, before, true)
+            make(given, &id, before, true, &by)
         }
     };
     change(&desk, &by, &id, &headers, new).await
@@ -146,12 +147,12 @@ async fn update(
     let mut patch = items::settable(given.0);
     check_name(&patch, &id)?;
     let new = {
-        let id = id.clone();
+        let (id, by) = (id.clone(), Arc::clone(&by));
         move |before: Option<&Item>| {
             let mut members = before.map(items::sent).unwrap_or_default();
             rename_enabled(&mut patch, &members);
             merge(&mut members, patch);
-            make(members, &id, before, false)
+            make(members, &id, before, false, &by)
         }
     };
     change(&desk, &by, &id, &headers, new).await
@@ -188,7 +189,7 @@ async fn recheck(
 
 async fn change(
     desk: &Desk,
-    by: &super::caller::Caller,
+    by: &Caller,
     id: &str,
     headers: &HeaderMap,
     make: impl FnOnce(Option<&Item>) -> Answer<Item> + Send,
@@ -203,11 +204,21 @@ fn make(
     id: &str,
     before: Option<&Item>,
     absent_too: bool,
+    by: &Caller,
 ) -> Answer<Item> {
     given.insert("id".to_owned(), json!(id));
     let mut item = Item::of(given)?;
-    if let Some(before) = before {
-        item.restore(before, absent_too)?;
+    let Some(before) = before else { return Ok(item) };
+    let kept = item.restore(before, absent_too)?;
+    // Else whoever may change a provider could have its secrets sent to a server of its own.
+    if let Some(secret) = kept.first().filter(|_| !by.is_operator())
+        && let Some(moved) = item.leads_elsewhere(before)
+    {
+        let message = format!(
+            "With another `{moved}` the provider's `{secret}` must be given anew: only the admin key \
+             may send those there are elsewhere."
+        );
+        return Err(Refusal::invalid(Some(secret), message));
     }
     Ok(item)
 }

@@ -1,6 +1,7 @@
 //! A provider as operators write it, and as it lies in the store: in our shape or in LLM Proxy's, its
 //! secrets apart.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,22 @@ const SECRET: [&str; 7] = [
     "secret_access_key",
     "session_token",
     "client_secret",
+];
+/// Members that neither say where a provider is nor who is believed to be it. All others do, those of
+/// which nothing is known here as well; addresses are looked at one by one.
+const STAYS: [&str; 12] = [
+    "id",
+    "name",
+    "base_url",
+    "endpoints",
+    "api_version",
+    "client_auth",
+    "dialect",
+    "ejection",
+    "health_check",
+    "load_balancing",
+    "mock",
+    "timeouts",
 ];
 /// What a masked secret begins with.
 const MASK: char = '…';
@@ -139,14 +156,22 @@ impl Item {
         self.with_each_secret(hint)
     }
 
-    /// Puts the secrets of `before` where masked ones were sent back, and where none were sent.
-    pub fn restore(&mut self, before: &Self, absent_too: bool) -> Result<(), Refusal> {
+    /// Puts the secrets of `before` where masked ones were sent back, and where none were sent. The
+    /// members that have some of them now.
+    pub fn restore(
+        &mut self,
+        before: &Self,
+        absent_too: bool,
+    ) -> Result<Vec<&'static str>, Refusal> {
         let known: Vec<String> = before.secrets();
         let mut restored = self.clone();
+        let mut kept = Vec::new();
         for name in SECRET {
             let Some(value) = restored.item.get_mut(name) else { continue };
             let place = before.item.get(name);
+            let any = Cell::new(false);
             restore_texts(value, place, &|masked, there| {
+                any.set(true);
                 // Two may look the same: what stood in the same place goes first.
                 if let Some(there) = there.filter(|there| hint(there) == masked) {
                     return Ok(there.to_owned());
@@ -161,6 +186,7 @@ impl Item {
                 }
             })
             .map_err(|message| Refusal::invalid(Some("api_keys"), message))?;
+            kept.extend(any.get().then_some(name));
         }
         *self = restored;
         let none = !self.item.contains_key("api_key") && !self.item.contains_key("api_keys");
@@ -169,10 +195,36 @@ impl Item {
                 if let Some(value) = before.item.get(name) {
                     let name = if self.shape == Shape::LlmProxy { "api_key" } else { name };
                     self.item.insert(name.to_owned(), value.clone());
+                    kept.push(name);
                 }
             }
         }
-        Ok(())
+        Ok(kept)
+    }
+
+    /// The member by which requests, and the secrets in them, go where they did not go `before`.
+    pub fn leads_elsewhere(&self, before: &Self) -> Option<String> {
+        let (now, before) = (self.in_our_shape(), before.in_our_shape());
+        let (addresses, known) = (addresses(&now), addresses(&before));
+        if addresses.is_empty() != known.is_empty()
+            || addresses.iter().any(|address| !known.contains(address))
+        {
+            let listed = now.contains_key("endpoints");
+            return Some(if listed { "endpoints" } else { "base_url" }.to_owned());
+        }
+        let mut names = now.keys().chain(before.keys());
+        let stays = |name: &str| STAYS.contains(&name) || SECRET.contains(&name);
+        let is = |members: &Map<String, Value>, name: &str| {
+            members.get(name).filter(|value| is_something(value)).cloned()
+        };
+        names.find(|name| !stays(name) && is(&now, name) != is(&before, name)).cloned()
+    }
+
+    fn in_our_shape(&self) -> Map<String, Value> {
+        match Foreign::read(&self.item) {
+            Ok(foreign) if self.shape == Shape::LlmProxy => foreign.provider(""),
+            _ => self.item.clone(),
+        }
     }
 
     /// Whether it names variables of this process's environment, which hold more than providers' keys.
@@ -271,6 +323,14 @@ fn restore_texts(
         _ => {}
     }
     Ok(())
+}
+
+/// Every address a provider is called at.
+fn addresses(provider: &Map<String, Value>) -> Vec<&str> {
+    let one = provider.get("base_url");
+    let several = provider.get("endpoints").and_then(Value::as_array);
+    let several = several.into_iter().flatten().map(|it| it.get("url").unwrap_or(it));
+    one.into_iter().chain(several).filter_map(Value::as_str).collect()
 }
 
 /// Whether there is anything in it: an empty text, as a list of such, is as good as none.
@@ -408,6 +468,41 @@ mod tests {
         assert_eq!(silent.item["api_keys"], before.item["api_keys"]);
         let mut wrong = item(&json!({"name": "a", "api_keys": "…nope"}));
         assert!(wrong.restore(&before, true).is_err());
+    }
+
+    #[test]
+    fn a_provider_leads_elsewhere_by_its_address_its_kind_and_whom_it_believes() {
+        let given = json!({"name": "a", "kind": "vllm", "endpoints": [{"url": "http://x"},
+            {"url": "http://y", "weight": 2}], "tls": {"verify": true}, "api_keys": "fake"});
+        let before = item(&given);
+        let by = |change: Value| {
+            let mut members = given.as_object().unwrap().clone();
+            super::super::given::merge(&mut members, change.as_object().unwrap().clone());
+            item(&Value::Object(members)).leads_elsewhere(&before)
+        };
+        for change in [
+            json!({"endpoints": [{"url": "http://y", "weight": 3}]}),
+            json!({"endpoints": null, "base_url": "http://x"}),
+            json!({"api_keys": "other", "timeouts": {"connect": "1s"}, "enabled": false}),
+        ] {
+            assert_eq!(by(change.clone()), None, "{change}");
+        }
+        for (change, name) in [
+            (json!({"endpoints": [{"url": "http://x"}, {"url": "http://z"}]}), "endpoints"),
+            (json!({"endpoints": null, "base_url": "http://z"}), "base_url"),
+            (json!({"endpoints": null}), "base_url"),
+            (json!({"kind": "openai"}), "kind"),
+            (json!({"tls": {"verify": false}}), "tls"),
+            (json!({"tls": null}), "tls"),
+            (json!({"what_is_yet_to_come": 1}), "what_is_yet_to_come"),
+        ] {
+            assert_eq!(by(change.clone()).as_deref(), Some(name), "{change}");
+        }
+        let theirs = |base: &str| item(&json!({"id": "a", "api_base": base, "api_key": "fake"}));
+        let of_store = theirs("https://api.openai.com/v1");
+        assert_eq!(of_store.leads_elsewhere(&of_store), None);
+        let moved = theirs("https://example.com/v1");
+        assert_eq!(moved.leads_elsewhere(&of_store).as_deref(), Some("base_url"));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum Operation {
     EmbedContent,
     /// `…:batchEmbedContents`
     EmbedContents,
+    /// `…:predict`, Vertex's.
+    Predict,
     /// `/model/{m}/converse` and `/converse-stream`
     Converse,
     /// `/model/{m}/count-tokens`
@@ -61,7 +63,8 @@ impl Operation {
             Self::GenerateContent
             | Self::GeminiCount
             | Self::EmbedContent
-            | Self::EmbedContents => Dialect::Gemini,
+            | Self::EmbedContents
+            | Self::Predict => Dialect::Gemini,
             Self::Converse | Self::BedrockCount | Self::InvokeEmbed => Dialect::Bedrock,
             Self::Completions | Self::Other => return None,
         })
@@ -76,9 +79,11 @@ impl Operation {
             | Self::GenerateContent
             | Self::Converse
             | Self::Invoke => Task::Generate,
-            Self::Embeddings | Self::EmbedContent | Self::EmbedContents | Self::InvokeEmbed => {
-                Task::Embed
-            }
+            Self::Embeddings
+            | Self::EmbedContent
+            | Self::EmbedContents
+            | Self::Predict
+            | Self::InvokeEmbed => Task::Embed,
             Self::InputTokens | Self::MessagesCount | Self::GeminiCount | Self::BedrockCount => {
                 Task::Count
             }

@@ -6,6 +6,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Profile;
 use crate::config::{self, Dialect, Kind};
+use crate::protocol::gemini::predict::is_predicted;
 use crate::protocol::{Operation, Task};
 
 /// What a model's name may have in a path without an escape (RFC 3986 §2.3). Amazon's SDKs escape the
@@ -32,6 +33,8 @@ pub enum Wrapping {
     Bedrock,
     /// Vertex's `rawPredict`.
     Vertex,
+    /// Vertex's `predict`, which is not wrapped around anything: a call for vectors of its own.
+    Predict,
 }
 
 /// What a provider speaks.
@@ -64,6 +67,16 @@ impl Speech {
                 _ => Spoken::In(Dialect::Bedrock),
             };
         }
+        if embeds && asked == Dialect::Gemini && own == asked {
+            // Google's two APIs have different calls for vectors.
+            let vertex = self.profile.kind == Kind::Vertex;
+            let has = match operation {
+                Operation::Predict => vertex && is_predicted(model),
+                Operation::EmbedContent => !(vertex && is_predicted(model)),
+                _ => !vertex,
+            };
+            return if has { Spoken::Same { perhaps: false } } else { Spoken::In(own) };
+        }
         if asked == own || embeds && asked == Dialect::OpenaiChat && is_openai(own) {
             return Spoken::Same { perhaps: false };
         }
@@ -73,7 +86,7 @@ impl Speech {
         if self.given.is_some() {
             return Spoken::In(own);
         }
-        if self.profile.also.contains(&asked) {
+        if self.profile.also.contains(&asked) && operation != Operation::Predict {
             return Spoken::Same { perhaps: false };
         }
         if self.profile.perhaps.contains(&asked) && !self.is_lacking(asked) {
@@ -90,8 +103,11 @@ impl Speech {
     }
 
     /// What a call in `dialect` is put into.
-    pub fn wrapping(&self, dialect: Dialect) -> Wrapping {
+    pub fn wrapping(&self, dialect: Dialect, task: Task, model: &str) -> Wrapping {
         match (self.profile.kind, dialect) {
+            (Kind::Vertex, Dialect::Gemini) if task == Task::Embed && is_predicted(model) => {
+                Wrapping::Predict
+            }
             (Kind::Bedrock, Dialect::Anthropic) => Wrapping::Bedrock,
             (Kind::Vertex, Dialect::Anthropic) => Wrapping::Vertex,
             _ => Wrapping::None,
@@ -145,6 +161,7 @@ pub fn path_of(
                 Task::Generate if stream => "streamGenerateContent",
                 Task::Generate => "generateContent",
                 Task::Count => "countTokens",
+                Task::Embed if wrapping == Wrapping::Predict => "predict",
                 Task::Embed if several => "batchEmbedContents",
                 Task::Embed => "embedContent",
             };
@@ -165,8 +182,8 @@ pub fn path_of(
 
 fn messages(task: Task, model: &str, stream: bool, wrapping: Wrapping) -> String {
     match (wrapping, task) {
-        (Wrapping::None, Task::Count) => "/v1/messages/count_tokens".to_owned(),
-        (Wrapping::None, _) => "/v1/messages".to_owned(),
+        (Wrapping::None | Wrapping::Predict, Task::Count) => "/v1/messages/count_tokens".to_owned(),
+        (Wrapping::None | Wrapping::Predict, _) => "/v1/messages".to_owned(),
         (Wrapping::Bedrock, Task::Count) => amazon(model, "count-tokens"),
         (Wrapping::Bedrock, _) if stream => amazon(model, "invoke-with-response-stream"),
         (Wrapping::Bedrock, _) => amazon(model, "invoke"),
@@ -235,7 +252,28 @@ mod tests {
             Spoken::In(Dialect::Anthropic)
         );
         assert_eq!(vertex.of(Operation::ChatCompletions, "gemini-3"), Spoken::In(Dialect::Gemini));
-        assert_eq!(vertex.wrapping(Dialect::Anthropic), Wrapping::Vertex);
+        let wrapping = |dialect, task| vertex.wrapping(dialect, task, "m");
+        assert_eq!(wrapping(Dialect::Anthropic, Task::Generate), Wrapping::Vertex);
+        assert_eq!(wrapping(Dialect::Gemini, Task::Generate), Wrapping::None);
+    }
+
+    #[test]
+    fn vectors_are_asked_for_as_each_of_googles_apis_has_it() {
+        let (same, across) = (Spoken::Same { perhaps: false }, Spoken::In(Dialect::Gemini));
+        let (vertex, gemini) = (speech(Kind::Vertex, None), speech(Kind::Gemini, None));
+        let (old, new) = ("text-embedding-005", "gemini-embedding-2");
+        for (operation, predicted, embedded, studio) in [
+            (Operation::Predict, same, across, across),
+            (Operation::EmbedContent, across, same, same),
+            (Operation::EmbedContents, across, across, same),
+        ] {
+            assert_eq!(vertex.of(operation, old), predicted, "{operation:?}");
+            assert_eq!(vertex.of(operation, new), embedded, "{operation:?}");
+            assert_eq!(gemini.of(operation, old), studio, "{operation:?}");
+        }
+        let wrapping = vertex.wrapping(Dialect::Gemini, Task::Embed, old);
+        let path = path_of(Dialect::Gemini, Task::Embed, old, false, true, wrapping);
+        assert_eq!(path, "/v1beta/models/text-embedding-005:predict");
     }
 
     #[test]

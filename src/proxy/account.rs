@@ -9,18 +9,11 @@ use super::refusal::Refusal;
 use super::stream::Stage;
 use crate::access::limits::{Claim, Now, Reservation, Standing, Subject, Used};
 use crate::ledger::{self, UsageBook, UsedBy, estimate_prompt};
-use crate::protocol::edit::Usage;
-use crate::protocol::json::{Members, Object, WrongType};
+use crate::protocol::edit::{Bounds, Usage};
 use crate::protocol::{Operation, Task};
 use crate::routing::Leg;
 
 const HOUR: i64 = 3_600_000;
-/// The members that say how long an answer may be, in every dialect. A server may read another one than
-/// the next; the largest counts.
-const LONGEST: [&str; 4] =
-    ["max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens"];
-/// How many answers are made: of those of `best_of` the client gets `n`.
-const ANSWERS: [&str; 2] = ["n", "best_of"];
 /// Calls of which only the prompt is counted: how much their answers cost is not told in tokens.
 const PROMPT_ONLY: [&str; 7] = [
     "/v1/responses/compact",
@@ -139,19 +132,10 @@ fn claim(ctx: &mut Context) -> Result<Claim, Refusal> {
         return Ok(Claim::default());
     }
     let prompt = estimate_prompt(bytes);
-    let largest = |names: &[&str]| -> Result<Option<u64>, WrongType> {
-        let mut largest = None;
-        for name in names {
-            largest = largest.max(members.unsigned(bytes, name)?);
-        }
-        Ok(largest)
-    };
     let (asked, answers) = if has_answer(ctx.asked.operation) {
-        let each = largest(&ANSWERS)?.unwrap_or(1).max(1);
-        let inner = bounds_within(members, bytes)?;
-        let each = each.max(inner.answers);
-        let longest = largest(&LONGEST)?.max(inner.longest);
-        (longest, each.saturating_mul(prompts(members.raw(bytes, "prompt"))))
+        let bounds = Bounds::read(bytes, members)?;
+        let each = bounds.answers.unwrap_or(1).max(1);
+        (bounds.longest, each.saturating_mul(prompts(members.raw(bytes, "prompt"))))
     } else {
         (Some(0), 1)
     };
@@ -169,31 +153,6 @@ fn claim(ctx: &mut Context) -> Result<Claim, Refusal> {
     let quota_group = asked.and_then(|leg| ctx.snapshot.rules.group_of(&leg.asked));
     (ctx.account.prompt, ctx.account.unseen) = (prompt, unseen);
     Ok(Claim { tokens, cost_nanos, quota_group })
-}
-
-/// What Google's and Amazon's calls say of their answers, in an object of their own.
-#[derive(Default)]
-struct Bounds {
-    longest: Option<u64>,
-    answers: u64,
-}
-
-fn bounds_within(members: &Members, body: &[u8]) -> Result<Bounds, WrongType> {
-    let mut bounds = Bounds::default();
-    for name in ["generationConfig", "generation_config", "inferenceConfig"] {
-        let Some(raw) = members.raw(body, name) else { continue };
-        let wrong = |_| WrongType { name: name.to_owned(), expected: "an object" };
-        let text = std::str::from_utf8(raw).unwrap_or_default();
-        let mut object = Object::parse(text, name).map_err(wrong)?;
-        for name in ["maxOutputTokens", "max_output_tokens", "maxTokens"] {
-            let number = "a whole number that is not negative";
-            let wrong = |_| WrongType { name: name.to_owned(), expected: number };
-            bounds.longest = bounds.longest.max(object.unsigned(name).map_err(wrong)?);
-        }
-        let answers = object.unsigned("candidateCount").ok().flatten();
-        bounds.answers = bounds.answers.max(answers.unwrap_or(0));
-    }
-    Ok(bounds)
 }
 
 /// How many prompts a completion has: each is answered. A list of numbers is one.

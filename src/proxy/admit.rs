@@ -12,6 +12,7 @@ use super::arrive::{
 };
 use super::authenticate::authenticate;
 use super::body::{Live, Part};
+use super::buffered::count;
 use super::context::{Asked, Body, Context, Framing, Hop};
 use super::cut::Cut;
 use super::refusal::Refusal;
@@ -23,6 +24,7 @@ use crate::protocol::edit::wants_usage;
 use crate::protocol::json;
 use crate::protocol::multipart::Scanner;
 use crate::protocol::{Operation, anthropic};
+use crate::routing::clouds::{self, Plain};
 use crate::routing::{Call, Endpoint, Local};
 
 /// Where admission leads.
@@ -44,8 +46,12 @@ pub async fn admit(
     gateway: &Gateway,
 ) -> Result<Admitted, Refusal> {
     fault!("proxy::admit", |_| Err(Refusal::internal()));
+    let (plain, said) = rewrite(session)?.unzip();
     let request = session.req_header();
     let path = request.uri.path();
+    if plain.is_some() {
+        ctx.caller = caller(path, &request.headers);
+    }
     let origin = request.headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
     ctx.origin = cors::allowed_origin(ctx, origin);
     if cors::is_preflight(ctx, request) {
@@ -53,7 +59,12 @@ pub async fn admit(
         return Ok(Admitted::Preflight(Box::new(head)));
     }
     let found = Endpoint::find(&request.method, path).filter(|found| is_shown(ctx, *found));
-    let Some(endpoint) = found else { return Err(not_found(ctx, &request.method, path)) };
+    // A deployment is asked for what needs a model.
+    let named = plain.as_ref().is_some_and(|plain| plain.model.is_some());
+    let found = found.filter(|found| !named || matches!(found, Endpoint::ByModel(_)));
+    let Some(endpoint) = found else {
+        return Err(not_found(ctx, &request.method, said.as_deref().unwrap_or(path)));
+    };
     ctx.endpoint = Some(endpoint);
     ctx.makes = request.method == http::Method::POST;
     if let Endpoint::Local(local) = endpoint
@@ -65,7 +76,7 @@ pub async fn admit(
     let mut form = None;
     match endpoint {
         Endpoint::Local(local) => return Ok(Admitted::Local(local)),
-        Endpoint::ByModel(call) => form = by_model(session, ctx, gateway, call).await?,
+        Endpoint::ByModel(call) => form = by_model(session, ctx, gateway, call, plain).await?,
         Endpoint::ByPath { call, stream } => by_path(session, ctx, gateway, call, stream).await?,
         Endpoint::ByDefault(call) => {
             let uri = &session.req_header().uri;
@@ -98,6 +109,22 @@ pub async fn admit(
         install(session, ctx, gateway, form);
     }
     Ok(Admitted::Forward)
+}
+
+/// Takes a call of a cloud's clients for the call it stands for; with the path as it came.
+fn rewrite(session: &mut Session) -> Result<Option<(Plain, String)>, Refusal> {
+    let request = session.req_header();
+    let path = request.uri.path();
+    let Some(plain) = clouds::plain(path, request.uri.query()) else { return Ok(None) };
+    let target = match &plain.query {
+        Some(query) => format!("{}?{query}", plain.path),
+        None => plain.path.clone(),
+    };
+    let target = target.parse();
+    let target = target.map_err(|_| Refusal::unknown_path(request.method.as_str(), path))?;
+    let said = path.to_owned();
+    session.req_header_mut().set_uri(target);
+    Ok(Some((plain, said)))
 }
 
 /// Leaves out targets at providers that the caller may not use.
@@ -141,6 +168,11 @@ fn is_shown(ctx: &Context, endpoint: Endpoint) -> bool {
 pub fn caller(path: &str, headers: &HeaderMap) -> Dialect {
     static ANTHROPIC: HeaderName = HeaderName::from_static("anthropic-version");
     static GEMINI: HeaderName = HeaderName::from_static("x-goog-api-key");
+    match clouds::is_anthropics(path) {
+        Some(true) => return Dialect::Anthropic,
+        Some(false) => return Dialect::Gemini,
+        None => {}
+    }
     if path.starts_with("/model/") {
         return Dialect::Bedrock;
     }
@@ -163,22 +195,31 @@ async fn by_model(
     ctx: &mut Context,
     gateway: &Gateway,
     call: Call,
+    plain: Option<Plain>,
 ) -> Result<Option<Scanner>, Refusal> {
     ctx.asked.operation = call.operation;
     let mut form = None;
+    let wrapped = plain.as_ref().and_then(|plain| plain.wrapped);
+    let named = plain.and_then(|plain| plain.model);
     let model = if is_form(&session.req_header().headers) {
         let total = longest(ctx, ctx.snapshot.config.limits.upload);
         let (model, scanner) = within(total, read_form(session, ctx, &gateway.metrics)).await?;
         form = scanner;
-        model
+        named.unwrap_or(model)
     } else {
         let (bytes, members) =
             read_json(session, ctx, &gateway.metrics, ctx.snapshot.config.limits.body).await?;
-        let model = members.string(&bytes, "model")?.ok_or_else(Refusal::no_model)?.into_owned();
-        let stream = members.boolean(&bytes, "stream")?.unwrap_or(false);
+        let model = match named {
+            Some(model) => model,
+            None => members.string(&bytes, "model")?.ok_or_else(Refusal::no_model)?.into_owned(),
+        };
+        let stream = wrapped == Some(true) || members.boolean(&bytes, "stream")?.unwrap_or(false);
         let usage = wants_usage(&bytes, &members);
         ctx.asked = Asked { operation: call.operation, stream, usage, ..Asked::default() };
         ctx.body = Body::Json { bytes, members };
+        if wrapped.is_some() {
+            unwrap(session, ctx, gateway, &model)?;
+        }
         model
     };
     plan(ctx, &model)?;
@@ -206,19 +247,25 @@ async fn by_path(
     if call.operation == Operation::Invoke && embeds && !stream {
         ctx.asked.operation = Operation::InvokeEmbed;
     } else if call.operation == Operation::Invoke {
-        unwrap(session, ctx, &model)?;
+        unwrap(session, ctx, gateway, &model)?;
+        ctx.asked.operation = Operation::Messages;
     }
     plan(ctx, &model)
 }
 
-/// What is invoked is Claude: the body is a Messages body, but for what the path says.
-fn unwrap(session: &mut Session, ctx: &mut Context, model: &str) -> Result<(), Refusal> {
+/// What clouds have of Anthropic's is Claude: the body is a Messages body, but for what the path says.
+fn unwrap(
+    session: &mut Session,
+    ctx: &mut Context,
+    gateway: &Gateway,
+    model: &str,
+) -> Result<(), Refusal> {
     let Body::Json { bytes, members } = &ctx.body else { return Ok(()) };
-    let unwrapped = anthropic::from_bedrock(bytes, members, model, ctx.asked.stream)?;
+    let unwrapped = anthropic::from_cloud(bytes, members, model, ctx.asked.stream)?;
     let bytes = unwrapped.splice.apply(bytes);
+    let bytes = count(&gateway.metrics, ctx.snapshot.config.limits.buffered, bytes)?;
     let members = json::scan(&bytes)?;
     ctx.body = Body::Json { bytes, members };
-    ctx.asked.operation = Operation::Messages;
     if !unwrapped.betas.is_empty() {
         let betas = unwrapped.betas.join(",");
         let set = session.req_header_mut().insert_header("anthropic-beta", betas);

@@ -182,7 +182,11 @@ fn choose_auth(ctx: &Context, hop: &Hop, refused_too: bool) -> Option<(Auth, Opt
         // A caller's key is its key with one provider: the one its request is for.
         let first = ctx.course.hops.first()?;
         let key = ctx.own_key.as_ref().filter(|_| first.upstream.provider.name == provider.name)?;
-        provider.profile.auth.header(key.expose()).map(|header| (Auth::Callers(header), None))
+        provider
+            .profile
+            .auth
+            .callers_header(key.expose())
+            .map(|header| (Auth::Callers(header), None))
     };
     let ours = || {
         let tried = &ctx.course.tried_keys;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prometheus::{IntCounter, IntGauge};
 use tokio::time::Instant;
 
@@ -23,6 +23,13 @@ pub struct Share {
     taken: i64,
     arrived: i64,
     claimed: Instant,
+}
+
+/// An answer that is kept until it is whole, and counted while it is.
+#[derive(Default)]
+pub struct Kept {
+    bytes: BytesMut,
+    share: Option<Share>,
 }
 
 /// Bytes that are counted for as long as any part of them is kept.
@@ -86,6 +93,45 @@ impl Share {
     }
 }
 
+/// A body that was written here, counted for as long as any part of it is kept.
+pub fn count(metrics: &Metrics, limit: u64, written: Bytes) -> Result<Bytes, Refusal> {
+    let mut share = Share::begin(metrics, limit, None)?;
+    share.take(written.len())?;
+    Ok(share.keep(written))
+}
+
+impl Kept {
+    /// Keeps a chunk; false when that would be more than `most`.
+    pub fn push(
+        &mut self,
+        metrics: &Metrics,
+        limit: u64,
+        chunk: &Bytes,
+        most: usize,
+    ) -> Result<bool, Refusal> {
+        if self.bytes.len().saturating_add(chunk.len()) > most {
+            return Ok(false);
+        }
+        let share = match &mut self.share {
+            Some(share) => share,
+            none => none.insert(Share::begin(metrics, limit, None)?),
+        };
+        share.take(chunk.len())?;
+        self.bytes.extend_from_slice(chunk);
+        Ok(true)
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What was kept. It is on its way out, and counts no longer.
+    pub fn take(&mut self) -> BytesMut {
+        self.share = None;
+        std::mem::take(&mut self.bytes)
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.held.sub(self.taken);
@@ -142,6 +188,22 @@ mod tests {
         let _other = Share::begin(&metrics, 100, Some(50)).unwrap();
         slow.take(49).unwrap();
         assert!(slow.take(1).is_err(), "who was late has no claim any more");
+    }
+
+    #[test]
+    fn an_answer_counts_until_it_is_whole() {
+        let metrics = Metrics::new().unwrap();
+        let mut kept = Kept::default();
+        let chunk = Bytes::from(vec![b'x'; 40]);
+        assert_eq!(kept.push(&metrics, 100, &chunk, 90).ok(), Some(true));
+        assert_eq!(kept.push(&metrics, 100, &chunk, 90).ok(), Some(true));
+        assert_eq!(kept.push(&metrics, 100, &chunk, 90).ok(), Some(false), "too long");
+        assert_eq!(metrics.buffered.get(), 80);
+        assert!(count(&metrics, 100, chunk.clone()).is_err());
+        assert_eq!(kept.take().len(), 80);
+        assert_eq!(metrics.buffered.get(), 0);
+        let written = count(&metrics, 100, chunk).unwrap();
+        assert_eq!((written.len(), metrics.buffered.get()), (40, 40));
     }
 
     #[test]

@@ -31,7 +31,8 @@ use crate::telemetry::{AccessLog, Counted, Metrics};
 
 static PROVIDER: HeaderName = HeaderName::from_static("x-forebay-provider");
 static MODEL: HeaderName = HeaderName::from_static("x-forebay-model");
-static DROPPED: HeaderName = HeaderName::from_static("x-forebay-dropped");
+/// What of the request was left out in translation.
+pub static DROPPED: HeaderName = HeaderName::from_static("x-forebay-dropped");
 static ATTEMPTS: HeaderName = HeaderName::from_static("x-forebay-attempts");
 
 /// One request, from its head to its log line.

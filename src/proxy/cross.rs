@@ -16,7 +16,7 @@ use crate::config::{Dialect, Kind};
 use crate::protocol::canonical::{self, Failure, FailureKind, Rules, Target, Told};
 use crate::protocol::edit::{Usage, unseal};
 use crate::protocol::translate::{Back, Call, Route, estimate_count, translate};
-use crate::protocol::{Operation, Task, anthropic, bedrock, json};
+use crate::protocol::{Operation, Task, anthropic, bedrock, gemini, json};
 use crate::provider::{Spoken, Wrapping, path_of};
 use crate::routing::Leg;
 
@@ -129,11 +129,11 @@ pub fn find_way(ctx: &Context, attempt: &Attempt, headers: &HeaderMap) -> Result
     let model = leg.upstream_model();
     match spoken(asked, attempt) {
         Spoken::Same { .. } => {
-            let wrapping = provider.speech.wrapping(client);
+            let wrapping = provider.speech.wrapping(client, task, model);
             // Who invokes a model asks by a path of Amazon's, whoever serves it.
             let invoked = client == Dialect::Anthropic && asked.framing == Framing::Frames;
             let by_path = matches!(client, Dialect::Gemini | Dialect::Bedrock);
-            let wrapped = wrapping != Wrapping::None;
+            let wrapped = matches!(wrapping, Wrapping::Bedrock | Wrapping::Vertex);
             let several = asked.operation == Operation::EmbedContents;
             let path = || path_of(client, task, model, asked.stream, several, wrapping);
             let body = own_body(ctx, attempt, leg, client, wrapped)?;
@@ -164,7 +164,7 @@ pub fn find_way(ctx: &Context, attempt: &Attempt, headers: &HeaderMap) -> Result
             let draft = history::draft(ctx, bytes)?;
             let told = Told { echo: history::echo(ctx, bytes), ..told(ctx, &leg.asked) };
             let translated = translate(bytes, call, &route, told)?;
-            let wrapping = provider.speech.wrapping(dialect);
+            let wrapping = provider.speech.wrapping(dialect, task, model);
             let path =
                 path_of(dialect, task, model, translated.stream, translated.several, wrapping);
             let query = (dialect == Dialect::Gemini && translated.stream).then_some("alt=sse");
@@ -199,7 +199,9 @@ fn betas(headers: &HeaderMap) -> Vec<&str> {
 fn wrap(wrapping: Wrapping, task: Task, body: Bytes, betas: &[&str]) -> Result<Bytes, Refusal> {
     let splice = match (wrapping, task) {
         // Vertex's count names the model in its body, as Anthropic's does.
-        (Wrapping::None, _) | (Wrapping::Vertex, Task::Count) => return Ok(body),
+        (Wrapping::None | Wrapping::Predict, _) | (Wrapping::Vertex, Task::Count) => {
+            return Ok(body);
+        }
         (Wrapping::Bedrock, _) => anthropic::for_bedrock(&json::scan(&body)?, betas),
         (Wrapping::Vertex, _) => anthropic::for_vertex(&json::scan(&body)?),
     };
@@ -216,7 +218,14 @@ fn own_body(
     wanted: bool,
 ) -> Result<Option<Bytes>, Refusal> {
     let Body::Json { bytes, members } = &ctx.body else { return Ok(None) };
-    let cut = unseal(client, bytes, members);
+    if ctx.asked.operation == Operation::GeminiCount
+        && attempt.upstream.provider.profile.kind == Kind::Vertex
+        && let Some(body) = gemini::count_for_vertex(bytes)
+    {
+        return Ok(Some(body.into()));
+    }
+    let kind = attempt.upstream.provider.profile.kind;
+    let cut = unseal(client, kind, bytes, members);
     let cut = cut.or_else(|| history::readable(ctx, bytes).map(Bytes::from));
     let (asked, edited) = (ctx.asked, cut.as_ref().unwrap_or(bytes));
     if cut.is_none() {

@@ -7,19 +7,22 @@ use pingora::{Error, ErrorType, OrErr, Result};
 
 use super::attempt::{Attempt, Auth, pass_over};
 use super::body::{Part, with_span};
+use super::buffered::count;
 use super::clock::Patience;
-use super::context::{Asked, Body, Context};
+use super::context::{Asked, Body, Context, DROPPED};
 use super::cross;
 use super::heads;
+use super::hold::Prepared;
 use super::refusal::Refusal;
 use super::respond::again;
 use super::sign::sign;
 use crate::access;
-use crate::config::Dialect;
+use crate::config::{ClientAuth, Dialect};
 use crate::protocol::Operation;
 use crate::protocol::edit::{Edits, edit_request};
 use crate::protocol::json::{Members, Splice};
 use crate::routing::{Endpoint, Leg};
+use crate::telemetry::Metrics;
 
 /// Bodies up to this size go out in one write; larger ones in slices of what the client sent, so
 /// that no second copy of them exists.
@@ -28,7 +31,11 @@ const ONE_WRITE: usize = 64 << 10;
 const SMALL_PIECE: usize = 16 << 10;
 
 /// Writes the head of the current attempt, and lays its body out.
-pub fn write_request(ctx: &mut Context, request: &mut RequestHeader) -> Result<()> {
+pub fn write_request(
+    ctx: &mut Context,
+    metrics: &Metrics,
+    request: &mut RequestHeader,
+) -> Result<()> {
     let Some(attempt) = &ctx.course.current else {
         return Error::e_explain(ErrorType::InternalError, "a request without an attempt");
     };
@@ -44,7 +51,9 @@ pub fn write_request(ctx: &mut Context, request: &mut RequestHeader) -> Result<(
     let Some(attempt) = &ctx.course.current else { return Ok(()) };
     write_head(ctx, attempt, request, way.path.as_deref(), way.query)?;
     let laid_out = match way.body {
-        Some(body) => Ok(Some(laid(&body, &Splice::default()))),
+        // A second copy, which counts beside the first.
+        Some(body) => count(metrics, ctx.snapshot.config.limits.buffered, body)
+            .map(|body| Some(laid(&body, &Splice::default()))),
         None => body_of(attempt, &ctx.body, ctx.asked),
     };
     let (parts, length) = match laid_out {
@@ -52,7 +61,7 @@ pub fn write_request(ctx: &mut Context, request: &mut RequestHeader) -> Result<(
         Ok(None) => {
             sign(attempt, request, &[])?;
             if let Some(hold) = &ctx.hold {
-                hold.prepare(Vec::new(), patience(ctx, attempt));
+                hold.prepare(prepared(ctx, attempt, Vec::new()));
             }
             return Ok(());
         }
@@ -65,9 +74,17 @@ pub fn write_request(ctx: &mut Context, request: &mut RequestHeader) -> Result<(
     }
     sign(attempt, request, &parts)?;
     if let Some(hold) = &ctx.hold {
-        hold.prepare(parts, patience(ctx, attempt));
+        hold.prepare(prepared(ctx, attempt, parts));
     }
     Ok(())
+}
+
+/// What is known of an attempt before it has gone out. A heartbeat may have to tell what was left out of
+/// the request before any answer does.
+fn prepared(ctx: &Context, attempt: &Attempt, body: Vec<Part>) -> Prepared {
+    let dropped = attempt.crossing.as_deref().and_then(|crossing| crossing.dropped.clone());
+    let early = dropped.map(|names| (DROPPED.clone(), names));
+    Prepared { body, patience: patience(ctx, attempt), early }
 }
 
 fn refuse(ctx: &mut Context, refusal: Refusal) -> Result<()> {
@@ -137,8 +154,22 @@ fn is_forwarded(name: &str, our_key: bool) -> bool {
     if name.starts_with("x-") && FAMILIES_NOT_FORWARDED.iter().any(|it| name.starts_with(it)) {
         return false;
     }
-    let account = matches!(name, "openai-organization" | "openai-project" | "x-goog-user-project");
-    !(NOT_FORWARDED.contains(&name) || account && our_key)
+    !(NOT_FORWARDED.contains(&name) || says_who_pays(name) && our_key)
+}
+
+/// Credentials, and what says on whose account a call goes.
+fn says_who_pays(name: &str) -> bool {
+    const NAMES: [&str; 8] = [
+        "api-key",
+        "authorization",
+        "cookie",
+        "openai-organization",
+        "openai-project",
+        "x-api-key",
+        "x-goog-api-key",
+        "x-goog-user-project",
+    ];
+    NAMES.contains(&name)
 }
 
 fn write_head(
@@ -168,6 +199,9 @@ fn write_head(
     }
 
     let ours = attempt.is_ours();
+    // Beside a caller's own key stands nothing that says who we are to the provider.
+    let never_ours =
+        matches!(attempt.auth, Auth::Callers(_)) || provider.client_auth == ClientAuth::Forward;
     let upgrades = ctx.endpoint == Some(Endpoint::Realtime);
     let unwanted = |name: &&HeaderName| {
         let upgrade = **name == header::UPGRADE || **name == header::CONNECTION;
@@ -202,6 +236,9 @@ fn write_head(
             trace.tell(headers);
         }
         for (name, value) in &provider.headers {
+            if never_ours && says_who_pays(name.as_str()) {
+                continue;
+            }
             headers.insert(name, value.clone());
         }
         match &attempt.auth {
@@ -268,10 +305,8 @@ pub fn edits_of(
     members: &Members,
 ) -> Result<Splice, Refusal> {
     let metered = matches!(asked.operation, Operation::ChatCompletions | Operation::Completions);
-    // Google's and Amazon's bodies leave that to the path.
-    let named = !matches!(asked.operation.dialect(), Some(Dialect::Gemini | Dialect::Bedrock));
     let edits = Edits {
-        model: named.then(|| leg.upstream_model()),
+        model: Some(leg.upstream_model()),
         request: &leg.model.request,
         include_usage: asked.stream && metered && !asked.usage,
         chat_cap: attempt.upstream.provider.profile.chat_cap,

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::custom::server::Session as CustomSession;
 use pingora::protocols::http::{HttpTask, ServerSession};
@@ -38,13 +38,22 @@ pub struct Hold {
 
 #[derive(Default)]
 struct Shared {
-    /// The next attempt's body and patience, until the session takes them up.
-    next: Option<(Vec<Part>, Option<Patience>)>,
+    /// The next attempt, until the session takes it up.
+    next: Option<Prepared>,
     /// The client's own session, once the one in its place is gone.
     released: Option<Box<ServerSession>>,
     progress: Progress,
     /// What the waiting head shall say of when to come back, in seconds.
     retry_after: Option<u64>,
+}
+
+/// What an attempt sends, and how its answer is waited for.
+#[derive(Default)]
+pub struct Prepared {
+    pub body: Vec<Part>,
+    pub patience: Option<Patience>,
+    /// What a head says of it that goes out before its answer has come.
+    pub early: Option<(HeaderName, HeaderValue)>,
 }
 
 /// How far a request has come.
@@ -63,8 +72,8 @@ pub struct Progress {
 
 impl Hold {
     /// What the next attempt sends, and how long it may take.
-    pub fn prepare(&self, body: Vec<Part>, patience: Option<Patience>) {
-        self.lock().next = Some((body, patience));
+    pub fn prepare(&self, next: Prepared) {
+        self.lock().next = Some(next);
     }
 
     pub fn progress(&self) -> Progress {
@@ -85,7 +94,7 @@ impl Hold {
         self.lock().next.is_some()
     }
 
-    pub(super) fn take_next(&self) -> Option<(Vec<Part>, Option<Patience>)> {
+    pub(super) fn take_next(&self) -> Option<Prepared> {
         self.lock().next.take()
     }
 
@@ -143,6 +152,7 @@ pub fn install(
         outgoing: Outgoing::new(live),
         waiting: Vec::new(),
         early_head: head,
+        early: None,
         stream: false,
         tail: [b'\n'; 4],
         clock: Clock::default(),
@@ -160,6 +170,8 @@ struct HeldSession {
     /// The response's beginning, until it is known to be good.
     waiting: Vec<HttpTask>,
     early_head: Option<Box<ResponseHeader>>,
+    /// What it says of the attempt.
+    early: Option<(HeaderName, HeaderValue)>,
     /// The answer is an event stream.
     stream: bool,
     /// The last bytes written, to know whether an event is complete.
@@ -173,13 +185,14 @@ struct HeldSession {
 impl HeldSession {
     /// Takes the next attempt up: its body from the start, nothing waiting.
     fn begin_attempt(&mut self) {
-        let Some((parts, patience)) = self.hold.take_next() else { return };
-        if matches!(parts.last(), Some(Part::Live)) {
+        let Some(Prepared { body, patience, early }) = self.hold.take_next() else { return };
+        if matches!(body.last(), Some(Part::Live)) {
             self.note(|progress| progress.unfinished = true);
         }
-        self.outgoing.begin(parts);
+        self.outgoing.begin(body);
         self.waiting.clear();
         self.clock.start(patience);
+        self.early = early;
     }
 
     fn note(&mut self, change: impl Fn(&mut Progress)) {
@@ -239,7 +252,7 @@ impl HeldSession {
             // The head of something else is no place for comments.
             (false, Some(head)) if !is_of_type(head, EVENT_STREAM) => return Ok(()),
             (false, Some(head)) => Some(Box::new(head.clone())),
-            (false, None) => self.early_head.take(),
+            (false, None) => self.take_early_head()?,
         };
         if !begun && head.is_none() {
             return Ok(());
@@ -265,6 +278,14 @@ impl HeldSession {
         if !self.ready.load(Relaxed) {
             self.real.set_keepalive(None);
         }
+    }
+
+    fn take_early_head(&mut self) -> Result<Option<Box<ResponseHeader>>> {
+        let Some(mut head) = self.early_head.take() else { return Ok(None) };
+        if let Some((name, value)) = self.early.take() {
+            head.insert_header(name, value)?;
+        }
+        Ok(Some(head))
     }
 
     fn waiting_head(&self) -> Option<&ResponseHeader> {
@@ -409,7 +430,7 @@ impl CustomSession for HeldSession {
         // Asked before the attempt begins, to decide about framing.
         let shared = self.hold.lock();
         let first = match &shared.next {
-            Some((parts, _)) => parts.first(),
+            Some(next) => next.body.first(),
             None => self.outgoing.first(),
         };
         match first {

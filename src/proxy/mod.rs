@@ -154,7 +154,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        contain(|| forward::write_request(ctx, request))
+        contain(|| forward::write_request(ctx, &self.metrics, request))
     }
 
     async fn upstream_response_filter(

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Method;
 use memchr::memmem;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::context::{Body, Context, Hop};
 use super::refusal::Refusal;
@@ -15,7 +16,7 @@ use crate::access::limits::Now;
 use crate::access::{Origin, Owners, percent_decoded};
 use crate::protocol::Operation;
 use crate::protocol::framing::sse::Decoder;
-use crate::protocol::json;
+use crate::protocol::json::{self, Members, Object};
 use crate::routing::Endpoint;
 
 /// Members of a request whose strings name objects.
@@ -96,10 +97,37 @@ fn named(
             named.push(id.into_owned());
         }
     }
-    if let Body::Json { bytes, .. } = &ctx.body {
+    if let Body::Json { bytes, members } = &ctx.body {
         named.extend(referred(bytes, wanted)?);
+        if ctx.asked.operation == Operation::Responses {
+            let ids = [pointed_at(bytes, members), prompted_by(bytes, members)].concat();
+            named.extend(ids.into_iter().filter(|id| wanted(id)).take(MOST_LOOKED_UP + 1));
+        }
     }
     Ok(named)
+}
+
+/// The items of `input` that stand somewhere else: `{"type": "item_reference", "id": …}`, whose type may
+/// be left out (<https://platform.openai.com/docs/api-reference/responses/create>).
+fn pointed_at(body: &[u8], members: &Members) -> Vec<String> {
+    let input = members.raw(body, "input").filter(|input| input.starts_with(b"["));
+    let items = input.and_then(|input| serde_json::from_slice::<Vec<&RawValue>>(input).ok());
+    let pointed = items.unwrap_or_default().into_iter().filter_map(|item| {
+        let mut item = Object::parse(item.get(), "input").ok()?;
+        let kind = item.string("type").ok()?;
+        // What has a role or a content is all here.
+        let bare = !["role", "content", "output"].iter().any(|name| item.has(name));
+        let points = kind.map_or(bare, |kind| kind == "item_reference");
+        item.string("id").ok()?.filter(|_| points)
+    });
+    pointed.collect()
+}
+
+/// A template of a prompt that is kept at the provider.
+fn prompted_by(body: &[u8], members: &Members) -> Vec<String> {
+    let prompt = members.raw(body, "prompt").and_then(|prompt| std::str::from_utf8(prompt).ok());
+    let mut prompt = prompt.and_then(|prompt| Object::parse(prompt, "prompt").ok());
+    prompt.as_mut().and_then(|prompt| prompt.string("id").ok()?).into_iter().collect()
 }
 
 /// What a body names as objects: strings that are, or stand below, a member by such a name, at any

@@ -11,6 +11,7 @@ use super::attempt::{
     advance, blame_key, is_our_key, is_perhaps, note_allowance, record_answer, record_failure,
     record_success, repeat_across, repeat_by_their_clock,
 };
+use super::buffered::Kept;
 use super::context::{Body, Context, Framing, mark};
 use super::cross;
 use super::history;
@@ -232,8 +233,7 @@ fn objects_stage(head: &ResponseHeader) -> Stage {
     if head.headers.contains_key(header::CONTENT_LENGTH) {
         return Stage::Meter(Meter::default());
     }
-    let (kept, edits) = (bytes::BytesMut::new(), ResponseEdits::default());
-    Stage::Edit { kept, edits, usage: None }
+    Stage::Edit { kept: Kept::default(), edits: ResponseEdits::default(), usage: None }
 }
 
 /// Passes a failure on: told anew when it is the provider's, as it is when it is the client's own.
@@ -360,6 +360,7 @@ pub fn write_chunk(
     fault!("proxy::response_chunk", |_| Error::e_explain(ErrorType::InternalError, "fault"));
     let heartbeating = matches!(ctx.stage, Stage::Failure { .. }) && is_heartbeating(ctx);
     let objects = end && makes_objects(ctx);
+    let buffered = ctx.snapshot.config.limits.buffered;
     match &mut ctx.stage {
         Stage::Pass => Ok(()),
         Stage::Meter(meter) => {
@@ -372,11 +373,9 @@ pub fn write_chunk(
             Ok(())
         }
         Stage::Translate { kept, back, as_stream, edits, usage } => {
-            if !body.take().is_none_or(|chunk| keep(kept, &chunk, WHOLE)) {
-                return Error::e_explain(ErrorType::InternalError, "an answer too long to read");
-            }
+            keep_whole(kept, (metrics, buffered), body.take(), &mut ctx.refusal)?;
             if end {
-                let whole = std::mem::take(kept);
+                let whole = kept.take();
                 match back.whole(&whole, *as_stream) {
                     Ok((written, read)) => {
                         history::keep(&mut ctx.course, &written, *as_stream);
@@ -389,12 +388,9 @@ pub fn write_chunk(
             Ok(())
         }
         Stage::Edit { kept, edits, usage } => {
-            let fits = body.take().is_none_or(|chunk| keep(kept, &chunk, WHOLE));
-            if !fits {
-                return Error::e_explain(ErrorType::InternalError, "an answer too long to edit");
-            }
+            keep_whole(kept, (metrics, buffered), body.take(), &mut ctx.refusal)?;
             if end {
-                let (whole, read) = edit_whole(std::mem::take(kept), edits);
+                let (whole, read) = edit_whole(kept.take(), edits);
                 (*body, *usage) = (Some(whole.clone()), read);
                 ctx.told = objects.then_some(whole);
             }
@@ -426,6 +422,25 @@ pub fn write_chunk(
         }
         Stage::Unjudged { .. } => write_unjudged(ctx, metrics, body, end),
         Stage::Stream(_) => write_events(ctx, metrics, body, end),
+    }
+}
+
+/// Keeps a chunk of an answer that is needed whole. `refusal`: what to tell where those of others take all
+/// the memory there is.
+fn keep_whole(
+    kept: &mut Kept,
+    (metrics, limit): (&Metrics, u64),
+    chunk: Option<Bytes>,
+    refusal: &mut Option<Refusal>,
+) -> Result<()> {
+    let Some(chunk) = chunk else { return Ok(()) };
+    match kept.push(metrics, limit, &chunk, WHOLE) {
+        Ok(true) => Ok(()),
+        Ok(false) => Error::e_explain(ErrorType::InternalError, "an answer too long to be kept"),
+        Err(refused) => {
+            *refusal = Some(refused);
+            Error::e_explain(ErrorType::InternalError, "no memory is left for the answer")
+        }
     }
 }
 

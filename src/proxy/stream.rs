@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
+use super::buffered::Kept;
 use super::cross;
 use crate::config::{Dialect, ResponseEdits, Thinking};
 use crate::protocol::bedrock::invoke::{ChunkReader, ChunkWriter};
@@ -38,14 +39,14 @@ pub enum Stage {
     /// Kept until it is whole, then put into the caller's dialect; as a stream, if it wants one.
     /// What comes of a chat is edited, too.
     Translate {
-        kept: BytesMut,
+        kept: Kept,
         back: Back,
         as_stream: bool,
         edits: ResponseEdits,
         usage: Option<Usage>,
     },
     /// Kept until it is whole, then edited.
-    Edit { kept: BytesMut, edits: ResponseEdits, usage: Option<Usage> },
+    Edit { kept: Kept, edits: ResponseEdits, usage: Option<Usage> },
     /// They pass, and usage is read.
     Meter(Meter),
     /// The provider's failure, kept for what it says.
@@ -115,7 +116,7 @@ impl Stage {
         let editable = matches!(operation, Operation::ChatCompletions | Operation::Completions);
         let edited = edits.prefix.is_some() || edits.thinking != Thinking::Passthrough;
         if editable && edited {
-            return Self::Edit { kept: BytesMut::new(), edits: edits.clone(), usage: None };
+            return Self::Edit { kept: Kept::default(), edits: edits.clone(), usage: None };
         }
         match operation {
             Operation::Other => Self::Pass,
@@ -126,7 +127,7 @@ impl Stage {
     /// The stage of an answer that is put into another dialect. `edits` are those of a chat.
     pub fn across(back: Back, streamed: bool, as_stream: bool, edits: &ResponseEdits) -> Self {
         if !streamed {
-            let (kept, edits) = (BytesMut::new(), edits.clone());
+            let (kept, edits) = (Kept::default(), edits.clone());
             return Self::Translate { kept, back, as_stream, edits, usage: None };
         }
         let Some(translator) = back.into_stream() else { return Self::Pass };
@@ -178,8 +179,8 @@ impl Stage {
         match self {
             Self::Pass | Self::Failure { .. } | Self::Unjudged { .. } => 0,
             Self::Stream(stream) => stream.lane.delivered(),
-            Self::Translate { kept, .. } => kept.len() as u64 / 4,
-            Self::Edit { kept, .. } => delivered(kept),
+            Self::Translate { kept, .. } => kept.as_bytes().len() as u64 / 4,
+            Self::Edit { kept, .. } => delivered(kept.as_bytes()),
             Self::Meter(meter) => meter.delivered(),
         }
     }

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::clock::{Clock, Patience};
 use super::cut::{Cut, SHUTTING_DOWN};
-use super::hold::{self, Hold, SILENT_UPSTREAM};
+use super::hold::{self, Hold, Prepared, SILENT_UPSTREAM};
 use super::stand_in::{flush, left_to_the_real_session};
 use crate::protocol::framing::websocket::{Frames, GOING_AWAY, Place, close};
 
@@ -210,7 +210,7 @@ impl CustomSession for Tunnel {
 
     /// Pingora calls this once at the start of every attempt.
     fn enable_retry_buffering(&mut self) {
-        let Some((_, patience)) = self.hold.take_next() else { return };
+        let Some(Prepared { patience, .. }) = self.hold.take_next() else { return };
         let patient = |given| Patience { between_chunks: self.idle, heartbeat: None, ..given };
         self.clock.start(patience.map(patient));
     }
@@ -365,7 +365,7 @@ mod tests {
         let mut tunnel = Tunnel::new(Box::new(real), Arc::clone(&hold), cut, idle);
         let long = Duration::from_mins(1);
         let patience = Patience { first_byte: long, between_chunks: long, heartbeat: None };
-        hold.prepare(Vec::new(), Some(patience));
+        hold.prepare(Prepared { patience: Some(patience), ..Prepared::default() });
         assert!(tunnel.is_body_empty(), "a handshake has no body");
         tunnel.enable_retry_buffering();
         assert!(!tunnel.is_body_empty(), "and its end is not sent");

@@ -76,6 +76,7 @@ const BY_VERB: &[(&str, Operation, bool)] = &[
     (":countTokens", Operation::GeminiCount, false),
     (":embedContent", Operation::EmbedContent, false),
     (":batchEmbedContents", Operation::EmbedContents, false),
+    (":predict", Operation::Predict, false),
 ];
 const GOOGLES: [&str; 2] = ["/v1beta/models/", "/v1/models/"];
 
@@ -282,7 +283,9 @@ fn label_of(operation: Operation) -> &'static str {
     match operation {
         Operation::GenerateContent => "/v1beta/models:generateContent",
         Operation::GeminiCount => "/v1beta/models:countTokens",
-        Operation::EmbedContent | Operation::EmbedContents => "/v1beta/models:embedContent",
+        Operation::EmbedContent | Operation::EmbedContents | Operation::Predict => {
+            "/v1beta/models:embedContent"
+        }
         Operation::Converse => "/model/converse",
         Operation::BedrockCount => "/model/count-tokens",
         _ => "/model/invoke",

@@ -1,5 +1,6 @@
 //! Names to targets: what a path asks for, which model a name means, and in which order to try.
 
+pub mod clouds;
 mod endpoint;
 mod models;
 mod plan;

@@ -3,12 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use forebay::config::Dialect;
+use forebay::config::{Dialect, Translation};
 use forebay::protocol::canonical::{Block, Collector, Event, Response, Stop, ToolKind, ToolUse};
 use forebay::protocol::{anthropic, bedrock, gemini, openai_chat, openai_responses};
 use serde_json::{Value, json};
 
 use crate::cases::{Answer, Asks, Case, cases};
+use crate::providers::PROVIDERS;
+use crate::requests::written;
 use crate::validators::{self, End, Seen};
 use crate::{DIALECTS, crossing};
 
@@ -189,4 +191,80 @@ fn collected(dialect: Dialect, stream: &Bytes) -> Option<Response> {
     };
     let mut collector = Collector::default();
     events.into_iter().find_map(|event| collector.push(event).ok().flatten())
+}
+
+// === the way there and back ===
+
+/// What a model of Google's answers: a call that it has signed.
+const SIGNED_CALL: &[u8] = br#"{"candidates":[{"content":{"role":"model","parts":[
+    {"functionCall":{"name":"f","args":{"a":1},"id":"call-1"},"thoughtSignature":"c2lnbmVk"}]},
+    "finishReason":"STOP"}],"responseId":"r"}"#;
+
+/// The client's next request: what it was told, as its SDK sends it back, and what the call came to.
+fn next_turn(client: Dialect, told: &Value) -> Value {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}});
+    match client {
+        Dialect::OpenaiChat => {
+            let message = &told["choices"][0]["message"];
+            let id = &message["tool_calls"][0]["id"];
+            json!({"model": "m", "messages": [{"role": "user", "content": "hi"}, message,
+                {"role": "tool", "tool_call_id": id, "content": "done"}],
+                "tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]})
+        }
+        Dialect::OpenaiResponses => {
+            let mut input = vec![json!({"role": "user", "content": "hi"})];
+            input.extend(told["output"].as_array().unwrap().iter().cloned());
+            let call = input.iter().find(|item| item["type"] == "function_call").unwrap();
+            input.push(json!({"type": "function_call_output", "call_id": call["call_id"],
+                "output": "done"}));
+            json!({"model": "m", "input": input,
+                "tools": [{"type": "function", "name": "f", "parameters": schema}]})
+        }
+        Dialect::Anthropic => {
+            let content = told["content"].as_array().unwrap();
+            let call = content.iter().find(|block| block["type"] == "tool_use").unwrap();
+            let result =
+                json!({"type": "tool_result", "tool_use_id": call["id"], "content": "done"});
+            json!({"model": "m", "max_tokens": 99, "messages": [{"role": "user", "content": "hi"},
+                {"role": "assistant", "content": content}, {"role": "user", "content": [result]}],
+                "tools": [{"name": "f", "input_schema": schema}]})
+        }
+        Dialect::Bedrock => {
+            let message = &told["output"]["message"];
+            let blocks = message["content"].as_array().unwrap();
+            let call = blocks.iter().find_map(|block| block.get("toolUse")).unwrap();
+            let result = json!({"toolUseId": call["toolUseId"], "content": [{"text": "done"}]});
+            json!({"messages": [{"role": "user", "content": [{"text": "hi"}]}, message,
+                {"role": "user", "content": [{"toolResult": result}]}],
+                "toolConfig": {"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": schema}}}]}})
+        }
+        Dialect::Gemini => unreachable!("the call is its own"),
+    }
+}
+
+#[test]
+fn what_signs_a_call_comes_back_to_its_provider_from_every_client() {
+    let google = PROVIDERS.into_iter().find(|it| it.dialect == Dialect::Gemini).unwrap();
+    for (client, name) in DIALECTS.into_iter().filter(|(client, _)| *client != Dialect::Gemini) {
+        let back = crossing::back(client, Dialect::Gemini, Asks::Words, false);
+        let told: Value =
+            serde_json::from_slice(&crossing::whole(back, SIGNED_CALL).unwrap()).unwrap();
+        let body = next_turn(client, &told).to_string();
+        let asked = written(client, body.as_bytes(), google, Translation::Lenient);
+        let asked = asked.unwrap_or_else(|why| panic!("{name}: {why}"));
+        let asked: Value = serde_json::from_slice(&asked.body).unwrap();
+        let parts = asked["contents"][1]["parts"].as_array().unwrap();
+        let call = parts.iter().find(|part| part.get("functionCall").is_some()).unwrap();
+        assert_eq!(call["thoughtSignature"], "c2lnbmVk", "{name}: {asked}");
+        // Nobody else is sent what it cannot read.
+        for other in PROVIDERS.into_iter().filter(|it| it.dialect != Dialect::Gemini) {
+            let Ok(asked) = written(client, body.as_bytes(), other, Translation::Lenient) else {
+                continue;
+            };
+            let text = String::from_utf8(asked.body).unwrap();
+            let leaks = ["c2lnbmVk", "forebay", "Zm9yZWJheS5", "gw1:"];
+            let leak = leaks.iter().find(|mark| text.contains(**mark));
+            assert!(leak.is_none() || other.dialect == client, "{name} to {}: {text}", other.name);
+        }
+    }
 }

@@ -25,6 +25,7 @@ mod providers;
 mod readable;
 mod requests;
 mod samples;
+mod sizes;
 mod validators;
 
 use forebay::config::Dialect;

@@ -227,3 +227,49 @@ async fn a_reload_of_the_file_keeps_what_the_store_has() {
     assert_eq!(added.status, 201, "{added:?}");
     assert_eq!((status(&gateway, "n2").await, status(&gateway, "renamed").await), (200, 200));
 }
+
+#[tokio::test]
+async fn an_admin_user_cannot_have_a_providers_secrets_sent_elsewhere() {
+    let upstream = upstream::chat("hello").await;
+    let elsewhere = upstream::chat("stolen").await;
+    let gateway = plan(&upstream).start().await;
+    let admin = operator(&gateway);
+    let mut given = provider("p", &upstream);
+    given["headers"] = json!({"x-secret": "fake-header-0003"});
+    send(&admin, "POST", "/providers", &given).await;
+    send(&admin, "POST", "/models", &json!({"name": "n", "targets": [{"provider": "p"}]})).await;
+    send(&admin, "POST", "/users", &json!({"id": "boss", "role": "admin"})).await;
+    let key = send(&admin, "POST", "/keys", &json!({"id": "k", "user": "boss"})).await.json();
+    let boss = gateway.operator().key(key["key"].as_str().unwrap());
+    let address = format!("http://{}", elsewhere.address);
+    let mut shown = send(&boss, "GET", "/providers/p", &Value::Null).await.ok().json();
+    shown["base_url"] = json!(address);
+    let mut silent = shown.clone();
+    silent.as_object_mut().unwrap().remove("api_keys");
+    let headers = json!({"x-secret": "fake-header-0004"});
+    for (method, body, secret) in [
+        ("PATCH", json!({"base_url": address}), "api_keys"),
+        ("PATCH", json!({"base_url": null, "endpoints": [{"url": address}]}), "api_keys"),
+        ("PATCH", json!({"base_url": address, "api_keys": "fake-other-0005"}), "headers"),
+        ("PATCH", json!({"base_url": address, "headers": headers}), "api_keys"),
+        ("PATCH", json!({"tls": {"verify": false}}), "api_keys"),
+        ("PATCH", json!({"kind": "openai_compatible"}), "api_keys"),
+        ("PUT", shown, "api_keys"),
+        ("PUT", silent, "headers"),
+    ] {
+        let refused = send(&boss, method, "/providers/p", &body).await;
+        assert_eq!(refused.refused(400, "invalid_request")["param"], secret, "{body}");
+    }
+    // What does not lead elsewhere is theirs to change, and so is all of it with secrets of their own.
+    send(&boss, "PATCH", "/providers/p", &json!({"load_balancing": "random"})).await.ok();
+    assert_eq!(elsewhere.count(), 0);
+    let own = json!({"base_url": address, "api_keys": "fake-other-0005", "headers": headers});
+    send(&boss, "PATCH", "/providers/p", &own).await.ok();
+    let body = json!({"model": "n", "messages": []}).to_string();
+    let reply = gateway.client().key(key["key"].as_str().unwrap()).post(CHAT, body).send().await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(elsewhere.call().header("authorization"), Some("Bearer fake-other-0005"));
+    assert_eq!(elsewhere.calls()[0].header("x-secret"), Some("fake-header-0004"));
+    let back = json!({"base_url": format!("http://{}", upstream.address)});
+    send(&admin, "PATCH", "/providers/p", &back).await.ok();
+}

@@ -360,6 +360,25 @@ async fn what_cannot_cross_is_refused_by_those_who_are_strict() {
 }
 
 #[tokio::test]
+async fn a_hint_is_left_out_whoever_is_strict() {
+    use crate::support::matrix::Matrix;
+    let matrix = Matrix::of("", "translation: strict").await;
+    let mark = json!({"type": "ephemeral"});
+    for provider in ALL {
+        let change = |body: &mut serde_json::Value| {
+            body["messages"] = json!([{"role": "user", "content":
+                [{"type": "text", "text": "hi", "cache_control": mark}]}]);
+        };
+        let request = Messages.ask_with(&matrix.gateway.client(), provider.name(), false, change);
+        let reply = request.send().await;
+        assert_eq!(Messages.read(&reply).text, "one two", "{provider:?}");
+        let dropped = reply.header("x-forebay-dropped");
+        let expected = matches!(provider, Responses | Gemini | Bedrock).then_some("cache_control");
+        assert_eq!(dropped, expected, "{provider:?}: {reply:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_model_may_be_lenient_where_the_others_are_strict() {
     use crate::support::matrix::Matrix;
     let matrix = Matrix::of("translation: lenient", "translation: strict").await;

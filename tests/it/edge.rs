@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::support::answer::{Answer, Gate, content, feed};
+use crate::support::answer::{Answer, Body, Gate, content, feed};
 use crate::support::certificate::Certificate;
 use crate::support::client::{CHAT, Connection, chat_body, chunk, stream_body};
+use crate::support::dialects::Dialect::Messages;
 use crate::support::gateway::{self, Gateway};
 use crate::support::http2::Http2;
+use crate::support::matrix::only;
 use crate::support::upstream::{self, Upstream};
 use crate::support::{until, within};
 
@@ -108,6 +110,40 @@ async fn a_body_is_let_go_once_its_answer_has_begun() {
     gateway.counts("forebay_buffered_bytes", 0).await;
     cues.end();
     incoming.rest().await.ok();
+}
+
+#[tokio::test]
+async fn a_translated_body_counts_beside_the_one_it_was_made_of() {
+    let upstream = upstream::always(Messages.answer("hello")).await;
+    let gateway = only(Messages, &upstream, "limits: { body: 1MiB, buffered: 1MiB }").await;
+    let client = gateway.client();
+    let body = |length: usize| chat_body(&"x".repeat(length)).to_string();
+    // As it came it fits, but not beside what it becomes.
+    client.post(CHAT, body(600_000)).send().await.refused(503, "overloaded");
+    gateway.counts("forebay_buffered_bytes", 0).await;
+    assert_eq!(client.post(CHAT, body(400_000)).send().await.said(), "hello");
+    gateway.counts("forebay_buffered_bytes", 0).await;
+    assert_eq!(upstream.count(), 1);
+    // What goes on as it came has no second copy.
+    let mut own = Messages.body("m", "", false);
+    own["messages"][0]["content"] = "x".repeat(600_000).into();
+    client.post("/v1/messages", own.to_string()).send().await.ok();
+}
+
+#[tokio::test]
+async fn an_answer_counts_while_it_is_kept_for_its_translation() {
+    let (cues, feed) = feed();
+    let answer = Answer { body: Body::Live(feed), ..Answer::new(200, "application/json", "") };
+    let upstream = upstream::always(answer).await;
+    let gateway = only(Messages, &upstream, "limits: { body: 1MiB, buffered: 1MiB }").await;
+    let body = chat_body("hi").to_string();
+    let mut asked = gateway.client().post(CHAT, body.clone()).begin().await;
+    cues.send(vec![b' '; 500_000]);
+    gateway.counts("forebay_buffered_bytes", 500_000 + body.len() as u64).await;
+    cues.send(vec![b' '; 600_000]);
+    let reply = asked.reply().await;
+    reply.refused(503, "overloaded");
+    gateway.counts("forebay_buffered_bytes", 0).await;
 }
 
 #[tokio::test]

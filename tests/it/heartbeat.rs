@@ -2,8 +2,10 @@
 
 use crate::support::answer::{self, Answer, DONE, Ending, Gate, content};
 use crate::support::client::{CHAT, chat_body, stream_body};
+use crate::support::dialects::Dialect::Messages;
 use crate::support::gateway::{self, Gateway, SPARE};
 use crate::support::http2::Http2;
+use crate::support::matrix::only;
 use crate::support::upstream::{self, Upstream};
 
 fn yaml() -> String {
@@ -184,4 +186,20 @@ async fn a_caller_who_leaves_during_comments_ends_the_call() {
     crate::support::until("the upstream is let go", || call.gone().is_some()).await;
     gateway.counts("forebay_active_requests", 0).await;
     assert_eq!(b.count(), 0, "tried again for nobody");
+}
+
+#[tokio::test]
+async fn what_was_left_out_is_told_though_a_comment_comes_first() {
+    let gate = Gate::closed();
+    let silent = Messages.words(&["one", " two"]).after(&gate);
+    let upstream = upstream::always(silent).await;
+    let gateway = only(Messages, &upstream, "heartbeat: 100ms").await;
+    let mut body = stream_body("hi");
+    body["logit_bias"] = serde_json::json!({"50256": -100});
+    let mut stream = gateway.client().post(CHAT, body.to_string()).open().await;
+    assert!(stream.event().await.unwrap().starts_with(':'));
+    assert_eq!(stream.head.get("x-forebay-dropped"), Some("logit_bias"), "{:?}", stream.head);
+    gate.open();
+    let reply = stream.rest().await;
+    assert_eq!(reply.streamed(), "one two", "{reply:?}");
 }

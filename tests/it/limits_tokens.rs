@@ -236,3 +236,44 @@ async fn counts_outlive_a_restart() {
     let told = known(&second, &key).await;
     assert_eq!(nanos(&limit(&told, "budget")["used"]), 10_000, "{told}");
 }
+
+#[tokio::test]
+async fn how_long_an_answer_may_be_is_read_however_its_dialect_spells_it() {
+    let upstream = upstream::chat("hi").await;
+    let limits = json!({"limits": {"tokens_per_minute": 2000}});
+    let (gateway, _vault, key) = stored(&upstream, limits).await;
+    let client = gateway.client().key(&key);
+    let contents = json!([{"role": "user", "parts": [{"text": "hi"}]}]);
+    for config in [
+        json!({"generationConfig": {"maxOutputTokens": 3000}}),
+        json!({"generationConfig": {"max_output_tokens": "3000"}}),
+        json!({"generation_config": {"max_output_tokens": 3000}}),
+        json!({"generation_config": {"maxOutputTokens": 3e3}}),
+        json!({"generation_config": {"max_output_tokens": 500, "candidate_count": "6"}}),
+        json!({"generationConfig": {"maxOutputTokens": 1}, "generation_config": {"maxOutputTokens": 3000}}),
+    ] {
+        let mut body = config.clone();
+        body["contents"] = contents.clone();
+        let reply = client.post("/v1beta/models/m:generateContent", body.to_string()).send().await;
+        assert_eq!(reply.status, 429, "{config}: {reply:?}");
+    }
+    for (path, body) in [
+        (
+            "/model/m/converse",
+            json!({"messages": [], "inferenceConfig": {"maxTokens": 9},
+                "additionalModelRequestFields": {"max_tokens": 3000}}),
+        ),
+        ("/model/m/converse", json!({"messages": [], "inferenceConfig": {"maxTokens": 3000}})),
+        ("/v1/responses", json!({"model": "m", "input": "hi", "max_output_tokens": 3000})),
+        ("/v1/messages", json!({"model": "m", "messages": [], "max_tokens": 3000})),
+        (CHAT, json!({"model": "m", "messages": [], "max_tokens": 500, "n": 6})),
+    ] {
+        let reply = client.post(path, body.to_string()).send().await;
+        assert_eq!(reply.status, 429, "{path} {body}: {reply:?}");
+    }
+    let twice =
+        r#"{"contents":[],"generationConfig":{"maxOutputTokens":1,"maxOutputTokens":3000}}"#;
+    let reply = client.post("/v1beta/models/m:generateContent", twice).send().await;
+    assert_eq!(reply.status, 400, "{reply:?}");
+    assert_eq!(upstream.count(), 0);
+}

@@ -178,3 +178,29 @@ async fn an_object_is_its_makers_from_the_moment_it_is_told_of() {
     }
     assert_eq!(a.count(), 100);
 }
+
+#[tokio::test]
+async fn a_response_points_only_at_what_is_its_callers() {
+    let (_a, b, gateway) = two_tenants().await;
+    let (maker, other) = callers(&gateway);
+    let ask = json!({"model": "m", "input": "hi"}).to_string();
+    let id = made(maker.post("/v1/responses", ask).send().await);
+    let before = b.count();
+    for named in [
+        json!({"input": [{"role": "user", "content": "x"}, {"type": "item_reference", "id": id}]}),
+        json!({"input": [{"id": id}]}),
+        json!({"input": "x", "prompt": {"id": id, "version": "2"}}),
+    ] {
+        let mut body = named.clone();
+        body["model"] = json!("m");
+        let body = body.to_string();
+        let reply = other.post("/v1/responses", body.clone()).send().await;
+        assert_eq!(reply.status, 404, "{named}: {reply:?}");
+        maker.post("/v1/responses", body).send().await.ok();
+    }
+    assert_eq!(b.count(), before + 3);
+    // An item that is all here has whatever id its client gave it.
+    let whole = json!({"model": "m", "input": [{"type": "message", "role": "user", "id": id,
+        "content": "x"}]});
+    other.post("/v1/responses", whole.to_string()).send().await.ok();
+}

@@ -27,7 +27,7 @@ pub use read_response::read_response;
 pub use read_stream::StreamReader;
 pub use refusal::{write_refusal, write_stream_refusal};
 pub(in crate::protocol) use schema::enforceable;
-pub use wrapped::{Unwrapped, for_bedrock, for_vertex, from_bedrock, from_vertex};
+pub use wrapped::{Unwrapped, for_bedrock, for_vertex, from_cloud};
 pub use write_request::{NAMES, fate, write_request};
 pub use write_response::write_response;
 pub use write_stream::StreamWriter;

@@ -35,11 +35,12 @@ pub fn for_vertex(members: &Members) -> Splice {
     rewrap(members, &["model", "anthropic_version"], &added)
 }
 
-/// A body that a client posted to `/model/{model}/invoke`, or to its sibling that streams.
+/// A body that a client posted to `/model/{model}/invoke` or `…/models/{model}:rawPredict`, or to their
+/// siblings that stream.
 ///
 /// # Errors
 /// When `anthropic_beta` is no array of strings.
-pub fn from_bedrock(
+pub fn from_cloud(
     body: &[u8],
     members: &Members,
     model: &str,
@@ -50,15 +51,6 @@ pub fn from_bedrock(
         added.push(("stream", "true".to_owned()));
     }
     unwrap(body, members, &["model", "stream", "anthropic_version", "anthropic_beta"], &added)
-}
-
-/// A body that a client posted to `…/models/{model}:rawPredict`; its `stream` is Anthropic's.
-///
-/// # Errors
-/// When `anthropic_beta` is no array of strings.
-pub fn from_vertex(body: &[u8], members: &Members, model: &str) -> Result<Unwrapped, WrongType> {
-    let added = [("model", quote(model))];
-    unwrap(body, members, &["model", "anthropic_version", "anthropic_beta"], &added)
 }
 
 fn unwrap(
@@ -151,21 +143,22 @@ mod tests {
             r#"{"anthropic_version":"bedrock-2023-05-31","anthropic_beta":["a"],"messages":[]}"#;
         let mut betas = Vec::new();
         let plain = spliced(body, |body, members| {
-            let unwrapped = from_bedrock(body, members, "us.x:0", true).unwrap();
+            let unwrapped = from_cloud(body, members, "us.x:0", true).unwrap();
             betas = unwrapped.betas;
             unwrapped.splice
         });
         assert_eq!(plain, r#"{"messages":[],"model":"us.x:0","stream":true}"#);
         assert_eq!(betas, ["a"]);
         let body = r#"{"anthropic_version":"vertex-2023-10-16"}"#;
-        let plain = spliced(body, |body, members| from_vertex(body, members, "m").unwrap().splice);
+        let plain =
+            spliced(body, |body, members| from_cloud(body, members, "m", false).unwrap().splice);
         assert_eq!(plain, r#"{"model":"m"}"#);
     }
 
     #[test]
     fn betas_must_be_strings() {
         let body = br#"{"anthropic_beta":[1]}"#;
-        let wrong = from_vertex(body, &scan(body).unwrap(), "m").unwrap_err();
+        let wrong = from_cloud(body, &scan(body).unwrap(), "m", false).unwrap_err();
         assert_eq!(wrong.to_string(), "`anthropic_beta` must be an array of strings");
     }
 

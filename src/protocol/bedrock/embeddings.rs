@@ -227,7 +227,7 @@ pub fn write_embed_response(response: &EmbedResponse, asked: &EmbedRequest) -> V
                 input_text_token_count: response.usage.map_or(0, |usage| usage.input),
             })
         }
-        EmbedForm::Many => serde_json::to_vec(&Cohere {
+        EmbedForm::Many | EmbedForm::Predictions => serde_json::to_vec(&Cohere {
             embeddings: Embeddings::Floats(vectors),
             response_type: "embeddings_floats",
             texts,

@@ -126,8 +126,50 @@ fn pieces(block: &Block) -> Option<(Opening, Vec<Delta>)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::protocol::canonical::{Stop, ToolKind};
+    use crate::config::Dialect;
+    use crate::protocol::canonical::{Sequence, Stop, ToolKind};
+
+    fn block() -> impl Strategy<Value = Block> {
+        let signature = |data: String| Signature { dialect: Dialect::Gemini, data };
+        let signed = proptest::option::of("[a-z]{1,4}".prop_map(signature));
+        prop_oneof![
+            ".{0,9}".prop_map(|text| Block::text(&text)),
+            ".{0,9}".prop_map(Block::Refusal),
+            "[a-z]{1,4}".prop_map(move |data| Block::RedactedThinking(signature(data))),
+            (".{0,9}", signed.clone())
+                .prop_map(|(text, signature)| Block::Thinking { text, signature }),
+            ("[a-z]{1,4}", ".{0,9}", signed).prop_map(|(id, arguments, signature)| {
+                let (name, kind) = ("f".to_owned(), ToolKind::Function);
+                Block::ToolUse(ToolUse { id, name, namespace: None, kind, arguments, signature })
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_replayed_collects_to_itself_in_any_order_of_telling(
+            blocks in proptest::collection::vec(block(), 0..6),
+        ) {
+            let response = Response { blocks, ..Response::default() };
+            for sequence in [None, Some(Sequence::new()), Some(Sequence::gathering_calls())] {
+                let mut told = Vec::new();
+                match sequence {
+                    None => told = replay(&response),
+                    Some(mut sequence) => {
+                        for event in replay(&response) {
+                            sequence.push(event, &mut told);
+                        }
+                    }
+                }
+                let mut collector = Collector::default();
+                let whole = told.into_iter().find_map(|event| collector.push(event).unwrap());
+                prop_assert_eq!(whole.as_ref(), Some(&response));
+            }
+        }
+    }
 
     #[test]
     fn what_is_replayed_collects_to_the_same_answer() {

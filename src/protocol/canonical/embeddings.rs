@@ -41,6 +41,8 @@ pub enum EmbedForm {
     One,
     /// Lists by the type of their numbers (Cohere's `embedding_types`).
     ByType,
+    /// Vertex's `predictions`.
+    Predictions,
 }
 
 /// The vectors of texts, in the order of the texts.

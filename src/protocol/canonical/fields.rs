@@ -9,7 +9,8 @@ pub enum Fate {
     Carried,
     /// It becomes something else; what.
     Converted(&'static str),
-    /// Left out and named in `x-forebay-dropped`; refused where `translation: strict`.
+    /// Left out and named in `x-forebay-dropped`; refused where `translation: strict`, unless it is a
+    /// hint.
     Dropped,
     /// Refused whatever the setting: without it the call would mean something else. Why.
     Refused(&'static str),
@@ -40,6 +41,13 @@ macro_rules! fields {
             }
         }
     };
+}
+
+impl Field {
+    /// Whether it only says how the same answer may come cheaper: no call is refused for want of it.
+    pub fn is_hint(self) -> bool {
+        matches!(self, Self::CacheKey | Self::CacheMark)
+    }
 }
 
 fields! {

@@ -48,6 +48,10 @@ impl Losses {
             Fate::Refused(why) => {
                 Err(Invalid::Unsupported { param: name.to_owned(), why: why.to_owned() })
             }
+            _ if field.is_hint() => {
+                self.note(name);
+                Ok(())
+            }
             Fate::Carried | Fate::Converted(_) | Fate::Dropped => self.drop_member(name),
         }
     }
@@ -57,12 +61,16 @@ impl Losses {
         if self.translation == Translation::Strict {
             return Err(Invalid::Unsupported { param: name.to_owned(), why: String::new() });
         }
+        self.note(name);
+        Ok(())
+    }
+
+    fn note(&mut self, name: &str) {
         // It becomes a header.
         let name: String = name.chars().filter(char::is_ascii_graphic).take(100).collect();
         if self.dropped.len() < MOST_NAMES && !self.dropped.contains(&name) {
             self.dropped.push(name);
         }
-        Ok(())
     }
 
     /// What was dropped, in the client's words.
@@ -89,6 +97,14 @@ mod tests {
         let mut losses = Losses::new(Dialect::OpenaiChat, Translation::Strict);
         let refused = losses.lose(Field::Seed, Fate::Dropped).unwrap_err();
         assert!(matches!(refused, Invalid::Unsupported { ref param, .. } if param == "seed"));
+    }
+
+    #[test]
+    fn a_hint_is_named_and_never_refused() {
+        let mut losses = Losses::new(Dialect::Anthropic, Translation::Strict);
+        losses.lose(Field::CacheMark, Fate::Dropped).unwrap();
+        losses.lose(Field::CacheKey, Fate::Carried).unwrap();
+        assert_eq!(losses.dropped(), ["cache_control", "prompt_cache_key"]);
     }
 
     #[test]

@@ -4,11 +4,13 @@
 //! Nothing is serialised anew.  An edit replaces the bytes of the members it is about and leaves
 //! every other byte of a request, an answer or an event where it was.
 
+mod bounds;
 mod choices;
 mod delivered;
 mod error;
 mod history;
 mod meter;
+mod named;
 mod request;
 mod response;
 mod stream;
@@ -18,6 +20,7 @@ mod unseal;
 mod usage;
 mod voice;
 
+pub use bounds::Bounds;
 pub use delivered::Delivered;
 pub use error::StreamError;
 pub use request::{ChatCap, EditError, Edits, edit_request, wants_usage};

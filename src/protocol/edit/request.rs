@@ -1,10 +1,11 @@
 //! The edits of a request: its model, its caps, and what the configuration adds to it.
 
-use super::history;
-use crate::config::{RequestEdits, ThinkingHistory};
+use super::bounds::{Places, models_own_caps, whole, wrong_object};
+use super::{history, named};
+use crate::config::{Dialect, RequestEdits, ThinkingHistory};
 use crate::protocol::Operation;
 use crate::protocol::json::cursor::{Cursor, Fault};
-use crate::protocol::json::scan::{Members, ScanError, WrongType, scan, scan_within};
+use crate::protocol::json::scan::{Members, WrongType, scan, scan_within};
 use crate::protocol::json::splice::Splice;
 use crate::protocol::json::text::{quote, unquote};
 use bytes::Bytes;
@@ -48,7 +49,7 @@ pub enum EditError {
 
 /// The edits of one attempt as splices of the original body; `members` are those of `body`.
 ///
-/// - `model` is replaced, or inserted when there is none.
+/// - `model` is replaced, or inserted when there is none and no path names it.
 /// - `max_tokens` caps the member the client used, or is inserted when it used none.
 /// - `stop` goes before the client's own stops, each once.
 /// - `extra_body` adds the members that the client did not set.
@@ -68,15 +69,13 @@ pub fn edit_request(
         body,
         members,
         extra: &edits.request.extra_body,
+        quoted: false,
         written: Vec::new(),
         splice: Splice::default(),
     };
-    draft.model(edits.model)?;
+    draft.model(operation, edits.model)?;
     let places = Places::of(operation, edits.chat_cap);
-    match places.within {
-        None => draft.bound(&places, edits.request)?,
-        Some(outer) => draft.bound_within(outer, &places, edits.request)?,
-    }
+    draft.bound_wherever(&places, edits.request)?;
     if edits.include_usage {
         draft.ask_for_usage(operation)?;
     }
@@ -111,7 +110,7 @@ impl EditError {
         Self::InvalidRequest { param: param.to_owned(), message }
     }
 
-    fn wrong(param: &str, expected: &str) -> Self {
+    pub(super) fn wrong(param: &str, expected: &str) -> Self {
         let message = format!("`{param}` must be {expected}");
         Self::InvalidRequest { param: param.to_owned(), message }
     }
@@ -123,118 +122,119 @@ impl From<WrongType> for EditError {
     }
 }
 
-/// Where a request says how long its answer may be.
-struct Places {
-    /// The object they stand in; the request itself if none.
-    within: Option<&'static str>,
-    /// Members that cap the answer; the first is written where the client used none.
-    caps: &'static [&'static str],
-    stop: Option<&'static str>,
-}
-
-impl Places {
-    fn of(operation: Operation, chat_cap: ChatCap) -> Self {
-        let (within, caps, stop): (_, &[&str], _) = match operation {
-            Operation::ChatCompletions => match chat_cap {
-                ChatCap::MaxTokens => {
-                    (None, &["max_tokens", "max_completion_tokens"], Some("stop"))
-                }
-                ChatCap::MaxCompletionTokens => {
-                    (None, &["max_completion_tokens", "max_tokens"], Some("stop"))
-                }
-            },
-            Operation::Completions => (None, &["max_tokens"], Some("stop")),
-            Operation::Messages | Operation::Invoke => {
-                (None, &["max_tokens"], Some("stop_sequences"))
-            }
-            Operation::Responses => (None, &["max_output_tokens"], None),
-            Operation::GenerateContent => {
-                (Some("generationConfig"), &["maxOutputTokens"], Some("stopSequences"))
-            }
-            Operation::Converse => (Some("inferenceConfig"), &["maxTokens"], Some("stopSequences")),
-            _ => (None, &[], None),
-        };
-        Self { within, caps, stop }
-    }
-}
-
 /// A request being edited.  What `extra_body` sets counts as the client's where it set nothing.
 struct Draft<'a> {
     body: &'a Bytes,
     members: &'a Members,
     extra: &'a serde_json::Map<String, serde_json::Value>,
+    /// Numbers may stand in quotes.
+    quoted: bool,
     /// Members set by an edit that `extra_body` may name too.
     written: Vec<&'static str>,
     splice: Splice,
 }
 
 impl Draft<'_> {
-    fn model(&mut self, model: Option<&str>) -> Result<(), EditError> {
+    fn model(&mut self, operation: Operation, model: Option<&str>) -> Result<(), EditError> {
         let Some(model) = model else { return Ok(()) };
+        match operation.dialect() {
+            // The path names it.
+            Some(Dialect::Bedrock) => return Ok(()),
+            Some(Dialect::Gemini) => {
+                named::rename(operation, self.body, self.members, model, &mut self.splice);
+                return Ok(());
+            }
+            _ => {}
+        }
         if self.members.string(self.body, "model")?.as_deref() != Some(model) {
             self.set("model", quote(model));
         }
         Ok(())
     }
 
-    /// Caps the answer, and adds stops.
-    fn bound(&mut self, places: &Places, request: &RequestEdits) -> Result<(), EditError> {
-        self.cap(places.caps, request.max_tokens)?;
-        self.stop(places.stop, &request.stop)
-    }
-
-    /// The same in an object of the request's.
-    fn bound_within(
-        &mut self,
-        outer: &'static str,
-        places: &Places,
-        request: &RequestEdits,
-    ) -> Result<(), EditError> {
+    /// Caps the answer, and adds stops, where the dialect has them.
+    fn bound_wherever(&mut self, places: &Places, request: &RequestEdits) -> Result<(), EditError> {
+        let Some(&default) = places.within.first() else { return self.bound(places, request) };
         if request.max_tokens.is_none() && request.stop.is_empty() {
             return Ok(());
         }
-        let wrong = || EditError::wrong(outer, "an object");
-        let raw = self.given(outer).map_or_else(|| "{}".to_owned(), Cow::into_owned);
-        let raw = Bytes::from(raw);
-        let members = scan(&raw).map_err(|error| match error {
-            ScanError::Duplicate(name) => EditError::twice(outer, &name),
-            _ => wrong(),
-        })?;
-        let none = serde_json::Map::new();
-        let (written, splice) = (Vec::new(), Splice::default());
-        let mut inner = Draft { body: &raw, members: &members, extra: &none, written, splice };
-        inner.bound(places, request)?;
-        if !inner.splice.is_empty() {
-            let bounded = String::from_utf8(inner.splice.join(&raw)).map_err(|_| wrong())?;
-            self.set(outer, bounded);
+        let given = |name: &&str| self.given(name).is_some();
+        let used: Vec<&'static str> = places.within.iter().copied().filter(given).collect();
+        // A server may read either of two names: both are bounded.
+        for outer in used.iter().copied().chain(used.is_empty().then_some(default)) {
+            self.within(outer, |inner| inner.bound(places, request))?;
+        }
+        let also = places.also.filter(|also| self.given(also).is_some());
+        if let (Some(outer), Some(cap)) = (also, request.max_tokens) {
+            self.within(outer, |inner| inner.lower(models_own_caps(), cap).map(drop))?;
         }
         Ok(())
     }
 
-    fn cap(&mut self, names: &[&'static str], cap: Option<u64>) -> Result<(), EditError> {
-        let (Some(cap), Some(&default)) = (cap, names.first()) else { return Ok(()) };
-        let mut capped = false;
+    fn bound(&mut self, places: &Places, request: &RequestEdits) -> Result<(), EditError> {
+        if let (Some(cap), Some(&default)) = (request.max_tokens, places.caps.first())
+            && !self.lower(places.caps, cap)?
+        {
+            self.set(default, cap.to_string());
+        }
+        self.stop(places.stop, &request.stop)
+    }
+
+    /// Edits an object of the request's.
+    fn within(
+        &mut self,
+        outer: &'static str,
+        edit: impl FnOnce(&mut Draft) -> Result<(), EditError>,
+    ) -> Result<(), EditError> {
+        let raw = self.given(outer).map_or_else(|| "{}".to_owned(), Cow::into_owned);
+        let raw = Bytes::from(raw);
+        let members = scan(&raw).map_err(|error| wrong_object(outer, &error))?;
+        let none = serde_json::Map::new();
+        let (written, splice) = (Vec::new(), Splice::default());
+        let mut inner =
+            Draft { body: &raw, members: &members, extra: &none, quoted: true, written, splice };
+        edit(&mut inner)?;
+        if !inner.splice.is_empty() {
+            let edited = String::from_utf8(inner.splice.join(&raw))
+                .map_err(|_| EditError::wrong(outer, "an object"))?;
+            self.set(outer, edited);
+        }
+        Ok(())
+    }
+
+    /// Lowers caps that are there to `cap`; whether there are any.
+    fn lower(&mut self, names: &[&'static str], cap: u64) -> Result<bool, EditError> {
+        let mut any = false;
         for &name in names {
             let Some(raw) = self.given(name) else { continue };
-            let Ok(asked) = raw.parse::<u64>() else {
-                return Err(EditError::wrong(name, "a whole number that is not negative"));
+            let asked = if self.quoted {
+                whole(name, raw.as_bytes())?
+            } else {
+                let expected = "a whole number that is not negative";
+                raw.parse().map_err(|_| EditError::wrong(name, expected))?
             };
-            capped = true;
+            any = true;
             if asked > cap {
                 self.set(name, cap.to_string());
             }
         }
-        if !capped {
-            self.set(default, cap.to_string());
+        Ok(any)
+    }
+
+    /// Adds the configuration's stops before the client's, in each member that has some.
+    fn stop(&mut self, names: &[&'static str], configured: &[String]) -> Result<(), EditError> {
+        let Some(&default) = names.first().filter(|_| !configured.is_empty()) else {
+            return Ok(());
+        };
+        let given = |name: &&str| self.given(name).is_some();
+        let used: Vec<&'static str> = names.iter().copied().filter(given).collect();
+        for name in used.iter().copied().chain(used.is_empty().then_some(default)) {
+            self.stop_by(name, configured)?;
         }
         Ok(())
     }
 
-    fn stop(&mut self, name: Option<&'static str>, configured: &[String]) -> Result<(), EditError> {
-        let Some(name) = name else { return Ok(()) };
-        if configured.is_empty() {
-            return Ok(());
-        }
+    fn stop_by(&mut self, name: &'static str, configured: &[String]) -> Result<(), EditError> {
         let given = self.given(name).map(Cow::into_owned);
         let own = match &given {
             None => Vec::new(),
@@ -266,10 +266,7 @@ impl Draft<'_> {
             return Ok(());
         };
         let raw = Bytes::from(raw.into_owned());
-        let options = scan(&raw).map_err(|error| match error {
-            ScanError::Duplicate(name) => EditError::twice("stream_options", &name),
-            _ => wrong(),
-        })?;
+        let options = scan(&raw).map_err(|error| wrong_object("stream_options", &error))?;
         let mut splice = Splice::default();
         match options.find("include_usage") {
             None => splice.insert_member(&options, "include_usage", b"true"),

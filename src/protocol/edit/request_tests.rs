@@ -241,3 +241,52 @@ fn a_cap_is_added_under_the_name_the_provider_takes() {
     assert_eq!(chat("{}"), r#"{"max_completion_tokens":9}"#);
     assert_eq!(chat(r#"{"max_tokens":50}"#), r#"{"max_tokens":9}"#);
 }
+
+#[test]
+fn googles_members_are_bounded_in_either_spelling() {
+    let stop = vec!["END".to_owned()];
+    let request = RequestEdits { max_tokens: Some(9), stop, ..RequestEdits::default() };
+    let edits = Edits {
+        model: None,
+        request: &request,
+        include_usage: false,
+        chat_cap: ChatCap::MaxTokens,
+    };
+    for (body, edited) in [
+        ("{}", r#"{"generationConfig":{"maxOutputTokens":9,"stopSequences":["END"]}}"#),
+        (
+            r#"{"generation_config":{"max_output_tokens":"50","stop_sequences":["a"]}}"#,
+            r#"{"generation_config":{"max_output_tokens":9,"stop_sequences":["END","a"]}}"#,
+        ),
+        (
+            r#"{"generationConfig":{"max_output_tokens":5e1,"maxOutputTokens":"7"}}"#,
+            r#"{"generationConfig":{"max_output_tokens":9,"maxOutputTokens":"7","stopSequences":["END"]}}"#,
+        ),
+        (
+            r#"{"generationConfig":{"maxOutputTokens":"1"},"generation_config":{}}"#,
+            r#"{"generationConfig":{"maxOutputTokens":"1","stopSequences":["END"]},"generation_config":{"maxOutputTokens":9,"stopSequences":["END"]}}"#,
+        ),
+    ] {
+        let got = edited_as(Operation::GenerateContent, body, &edits).expect("editable");
+        assert_eq!(got, edited, "{body}");
+    }
+    let odd = r#"{"generation_config":{"max_output_tokens":"many"}}"#;
+    let odd = edited_as(Operation::GenerateContent, odd, &edits);
+    assert_eq!(wrong(odd), "`max_output_tokens` must be a whole number that is not negative");
+}
+
+#[test]
+fn a_cap_holds_for_what_a_model_behind_converse_takes_in_its_own_words() {
+    let request = RequestEdits { max_tokens: Some(9), ..RequestEdits::default() };
+    let edits = Edits {
+        model: None,
+        request: &request,
+        include_usage: false,
+        chat_cap: ChatCap::MaxTokens,
+    };
+    let body = r#"{"additionalModelRequestFields":{"max_tokens":500,"top_k":3}}"#;
+    assert_eq!(
+        edited_as(Operation::Converse, body, &edits).expect("editable"),
+        r#"{"additionalModelRequestFields":{"max_tokens":9,"top_k":3},"inferenceConfig":{"maxTokens":9}}"#
+    );
+}

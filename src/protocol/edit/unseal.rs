@@ -7,12 +7,23 @@ use bytes::Bytes;
 use memchr::memmem;
 use serde_json::value::RawValue;
 
-use crate::config::Dialect;
+use crate::config::{Dialect, Kind};
 use crate::protocol::canonical::{MARK, MARK_IN_BASE64};
 use crate::protocol::json::{Members, Object, Splice};
+use crate::protocol::openai_chat::dialect_of;
+
+/// Where chats have signed reasoning.
+const DETAILS: &str = "reasoning_details";
 
 /// The body without what is sealed for others; `None` when nothing is. Every other byte stays.
-pub fn unseal(dialect: Dialect, body: &Bytes, members: &Members) -> Option<Bytes> {
+///
+/// `kind`: whose server gets it. Of chat servers `OpenAI`'s own and Azure's know no sealed reasoning; others
+/// may, and leave aside what is not theirs.
+pub fn unseal(dialect: Dialect, kind: Kind, body: &Bytes, members: &Members) -> Option<Bytes> {
+    if dialect == Dialect::OpenaiChat {
+        let strict = matches!(kind, Kind::Openai | Kind::Azure);
+        return if strict { without_details(body, members) } else { None };
+    }
     let (turns, blocks, marks): (_, _, &[&str]) = match dialect {
         Dialect::Anthropic => ("messages", "content", &[MARK]),
         Dialect::Bedrock => ("messages", "content", &[MARK, MARK_IN_BASE64]),
@@ -39,6 +50,39 @@ pub fn unseal(dialect: Dialect, body: &Bytes, members: &Members) -> Option<Bytes
         }
     }
     (!splice.is_empty()).then(|| splice.apply(body))
+}
+
+/// A chat without the `reasoning_details` that other providers have sealed.
+fn without_details(body: &Bytes, members: &Members) -> Option<Bytes> {
+    memmem::find(body, DETAILS.as_bytes())?;
+    let whole = std::str::from_utf8(body).ok()?;
+    let list = std::str::from_utf8(members.raw(body, "messages")?).ok()?;
+    let mut splice = Splice::default();
+    for message in serde_json::from_str::<Vec<&RawValue>>(list).ok()? {
+        let Ok(mut object) = Object::parse(message.get(), "messages") else { continue };
+        let Ok(Some(details)) = object.array(DETAILS) else { continue };
+        let kept: Vec<&str> =
+            details.iter().filter(|it| !is_foreign(it)).map(|it| it.get()).collect();
+        if kept.len() == details.len() {
+            continue;
+        }
+        let mut rest = object.text().unwrap_or_else(|| "{}".to_owned());
+        if !kept.is_empty() {
+            rest.pop();
+            let comma = if rest.len() > 1 { "," } else { "" };
+            rest.extend([comma, "\"", DETAILS, "\":[", &kept.join(","), "]}"]);
+        }
+        let start = message.get().as_ptr() as usize - whole.as_ptr() as usize;
+        splice.replace(start..start + message.get().len(), rest);
+    }
+    (!splice.is_empty()).then(|| splice.apply(body))
+}
+
+/// Whether a detail has the format of another dialect's signatures.
+fn is_foreign(detail: &RawValue) -> bool {
+    let format =
+        Object::parse(detail.get(), DETAILS).ok().and_then(|mut it| it.string("format").ok());
+    dialect_of(format.flatten().as_deref()) != Dialect::OpenaiChat
 }
 
 /// The blocks of a turn without those that are sealed; `None` when none is.
@@ -122,7 +166,8 @@ mod tests {
     fn unsealed(dialect: Dialect, body: &'static str) -> Option<String> {
         let body = Bytes::from_static(body.as_bytes());
         let members = scan(&body).unwrap();
-        unseal(dialect, &body, &members).map(|body| String::from_utf8(body.to_vec()).unwrap())
+        unseal(dialect, Kind::Openai, &body, &members)
+            .map(|body| String::from_utf8(body.to_vec()).unwrap())
     }
 
     #[test]
@@ -143,6 +188,31 @@ mod tests {
         let body = r#"{"contents":[{"role":"model","parts":[{"functionCall":{"name":"f"},"thoughtSignature":"Zm9yZWJheS5h"}]}]}"#;
         let cut = r#"{"contents":[{"role":"model","parts":[{"functionCall":{"name":"f"}}]}]}"#;
         assert_eq!(unsealed(Dialect::Gemini, body).as_deref(), Some(cut));
+    }
+
+    #[test]
+    fn a_chat_keeps_its_own_details_and_loses_those_of_others() {
+        let message = |details: &str| {
+            format!(
+                r#"{{"messages":[{{"role":"user","content":1.50}}, {{"role":"assistant","content":"a"{details}}}]}}"#
+            )
+        };
+        let foreign = r#"{"type":"reasoning.text","format":"anthropic-claude-v1","signature":"x"}"#;
+        let own = r#"{"type":"reasoning.text","text":"y"}"#;
+        let unsealed = |body: String| {
+            let body = Bytes::from(body);
+            let members = scan(&body).unwrap();
+            let cut = unseal(Dialect::OpenaiChat, Kind::Azure, &body, &members);
+            let kept = unseal(Dialect::OpenaiChat, Kind::OpenaiCompatible, &body, &members);
+            assert_eq!(kept, None, "other servers may know them");
+            cut.map(|body| String::from_utf8(body.to_vec()).unwrap())
+        };
+        let all = format!(r#","reasoning_details":[{foreign}]"#);
+        assert_eq!(unsealed(message(&all)), Some(message("")));
+        let some = format!(r#","reasoning_details":[{foreign},{own}]"#);
+        let rest = format!(r#","reasoning_details":[{own}]"#);
+        assert_eq!(unsealed(message(&some)), Some(message(&rest)));
+        assert_eq!(unsealed(message(&rest)), None);
     }
 
     #[test]

@@ -46,6 +46,17 @@ pub fn write_vertex_count_request(
     Ok(format!("{{{}}}", members_of(&body, COUNTED)).into_bytes())
 }
 
+/// A body that AI Studio takes, as Vertex does, which knows no request within a request and has the model
+/// in its path; `None` where it is one already.
+pub fn count_for_vertex(body: &[u8]) -> Option<Vec<u8>> {
+    let mut outer = Object::parse(std::str::from_utf8(body).ok()?, "body").ok()?;
+    let inner =
+        outer.take("generateContentRequest").or_else(|| outer.take("generate_content_request"))?;
+    let mut inner = Object::parse(inner.get(), "generateContentRequest").ok()?;
+    inner.take("model");
+    Some(inner.text().unwrap_or_else(|| "{}".to_owned()).into_bytes())
+}
+
 /// Reads the count.
 pub fn read_count_response(body: &[u8]) -> Result<u64, Unreadable> {
     counted(body, "totalTokens")
@@ -85,6 +96,15 @@ mod tests {
             let written = write_vertex_count_request(&request, &target, &mut losses()).unwrap();
             assert_eq!(String::from_utf8(written).unwrap(), format!("{{{contents}}}"));
         }
+    }
+
+    #[test]
+    fn vertex_knows_no_request_within_a_request() {
+        let outer =
+            br#"{"generate_content_request":{"model":"models/x","contents":[1e2],"y":"z"}}"#;
+        let inner = count_for_vertex(outer).unwrap();
+        assert_eq!(inner, br#"{"contents":[1e2],"y":"z"}"#);
+        assert_eq!(count_for_vertex(&inner), None);
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! `:embedContent` and `:batchEmbedContents`.
+//! `:embedContent` and `:batchEmbedContents`; Vertex's `:predict` is told by its bodies.
 //!
 //! <https://ai.google.dev/api/embeddings>
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::members::Members;
+use super::predict::{read_predict_request, read_predict_response, write_predict_response};
 use super::usage::UsageMetadata;
 use crate::protocol::canonical::{
     Asked, EmbedForm, EmbedPurpose, EmbedRequest, EmbedResponse, Invalid, Losses, Target,
@@ -21,6 +23,10 @@ pub fn read_embed_request(
     let text = std::str::from_utf8(body)
         .map_err(|_| Invalid::request("body", "the body must be UTF-8"))?;
     let mut members = Members::parse(text, "")?;
+    if members.has("instances") {
+        let predicted = read_predict_request(members, losses)?;
+        return Ok(EmbedRequest { model: asked.model.unwrap_or_default().to_owned(), ..predicted });
+    }
     let mut requests = members.array("requests")?.into_iter();
     let mut whole = match requests.next() {
         None => EmbedRequest { form: EmbedForm::One, ..read_one(members, losses)? },
@@ -82,7 +88,7 @@ fn read_text(content: &RawValue, path: &str, losses: &mut Losses) -> Result<Stri
     Ok(text)
 }
 
-fn purpose_of(task: &str) -> Option<EmbedPurpose> {
+pub(super) fn purpose_of(task: &str) -> Option<EmbedPurpose> {
     Some(match task {
         "RETRIEVAL_DOCUMENT" => EmbedPurpose::Document,
         // What is asked, said or looked for in code: each is to find documents by.
@@ -96,7 +102,7 @@ fn purpose_of(task: &str) -> Option<EmbedPurpose> {
     })
 }
 
-fn task_of(purpose: EmbedPurpose) -> &'static str {
+pub(super) fn task_of(purpose: EmbedPurpose) -> &'static str {
     match purpose {
         EmbedPurpose::Document => "RETRIEVAL_DOCUMENT",
         EmbedPurpose::Query => "RETRIEVAL_QUERY",
@@ -109,7 +115,8 @@ fn task_of(purpose: EmbedPurpose) -> &'static str {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct One<'a> {
-    model: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
     content: Content<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     task_type: Option<&'static str>,
@@ -133,6 +140,28 @@ pub fn write_embed_request(
     to: &Target,
     losses: &mut Losses,
 ) -> Result<Vec<u8>, Invalid> {
+    let model = to.model.strip_prefix("models/").unwrap_or(to.model);
+    written(request, Some(&format!("models/{model}")), losses)
+}
+
+/// Writes the body of Vertex's `:embedContent`, which has the model in its path alone, and takes one text.
+pub fn write_vertex_embed_request(
+    request: &EmbedRequest,
+    to: &Target,
+    losses: &mut Losses,
+) -> Result<Vec<u8>, Invalid> {
+    if request.inputs.len() != 1 {
+        let why = format!("`{}` takes one text in a call on Vertex", to.model);
+        return Err(Invalid::Unsupported { param: "input".to_owned(), why });
+    }
+    written(request, None, losses)
+}
+
+fn written(
+    request: &EmbedRequest,
+    model: Option<&str>,
+    losses: &mut Losses,
+) -> Result<Vec<u8>, Invalid> {
     #[derive(Serialize)]
     struct Many<'a> {
         requests: Vec<One<'a>>,
@@ -140,9 +169,8 @@ pub fn write_embed_request(
     if request.user.is_some() {
         losses.drop_member("user")?;
     }
-    let model = to.model.strip_prefix("models/").unwrap_or(to.model);
     let one = |text| One {
-        model: format!("models/{model}"),
+        model: model.map(str::to_owned),
         content: Content { parts: [Text { text }] },
         task_type: request.purpose.map(task_of),
         output_dimensionality: request.dimensions,
@@ -155,7 +183,7 @@ pub fn write_embed_request(
     written.map_err(|error| Invalid::request("body", error.to_string()))
 }
 
-/// Reads the answer of either method.
+/// Reads the answer of any of the methods.
 pub fn read_embed_response(body: &[u8]) -> Result<EmbedResponse, Unreadable> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -163,13 +191,17 @@ pub fn read_embed_response(body: &[u8]) -> Result<EmbedResponse, Unreadable> {
         embedding: Option<Values>,
         embeddings: Option<Vec<Values>>,
         usage_metadata: Option<UsageMetadata>,
+        predictions: Option<IgnoredAny>,
     }
     #[derive(Deserialize)]
     struct Values {
         values: Vec<f32>,
     }
-    let Body { embedding, embeddings, usage_metadata } =
+    let Body { embedding, embeddings, usage_metadata, predictions } =
         serde_json::from_slice(body).map_err(|error| Unreadable(error.to_string()))?;
+    if predictions.is_some() {
+        return read_predict_response(body);
+    }
     let embeddings = embeddings.or_else(|| embedding.map(|one| vec![one]));
     let embeddings = embeddings.ok_or_else(|| Unreadable("it has no embeddings".to_owned()))?;
     let input = usage_metadata.and_then(|usage| usage.usage()).map(|usage| usage.input);
@@ -199,6 +231,9 @@ pub fn write_embed_response(response: &EmbedResponse, asked: &EmbedRequest) -> V
     struct Counted {
         prompt_token_count: u64,
         total_token_count: u64,
+    }
+    if asked.form == EmbedForm::Predictions {
+        return write_predict_response(response);
     }
     let mut vectors = response.vectors.iter().map(|values| Values { values });
     let one = asked.form == EmbedForm::One;

@@ -32,6 +32,10 @@ impl<'j> Members<'j> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        self.object.has(name)
+    }
+
     pub fn take(&mut self, name: &str) -> Option<&'j RawValue> {
         self.object.take(name).or_else(|| self.object.take(&snake(name)?))
     }

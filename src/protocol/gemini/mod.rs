@@ -11,6 +11,7 @@ mod members;
 mod offsets;
 mod partial;
 mod parts;
+pub mod predict;
 mod read_config;
 mod read_contents;
 mod read_request;
@@ -28,8 +29,8 @@ mod write_response;
 mod write_stream;
 
 pub use count::{
-    read_count_request, read_count_response, write_count_request, write_count_response,
-    write_vertex_count_request,
+    count_for_vertex, read_count_request, read_count_response, write_count_request,
+    write_count_response, write_vertex_count_request,
 };
 pub use read_request::read_request;
 pub use read_response::read_response;

@@ -1,8 +1,11 @@
 //! A call's arguments that come in pieces, each with its place (`streamFunctionCallArguments`).
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
+
+use crate::protocol::canonical::Json;
 
 use super::answer::PartialArg;
 
@@ -13,10 +16,29 @@ const DEEPEST: usize = 64;
 /// The greatest place in an array.
 const GREATEST_PLACE: usize = 9_999;
 
+/// A piece of JSON, whose numbers stay as they were written: not all of them fit what computers count in.
+#[derive(Debug, Default)]
+enum Node {
+    #[default]
+    Null,
+    Bool(bool),
+    Number(Json),
+    Text(String),
+    List(Vec<Node>),
+    Object(Members),
+}
+
+/// Members in the order of their coming.
+#[derive(Debug, Default)]
+struct Members {
+    list: Vec<(String, Node)>,
+    places: HashMap<String, usize>,
+}
+
 /// Arguments under way.
 #[derive(Debug)]
 pub struct PartialArguments {
-    root: Value,
+    root: Node,
     bytes: usize,
     /// The place of a string whose rest is to come.
     unfinished: Option<String>,
@@ -24,7 +46,7 @@ pub struct PartialArguments {
 
 impl Default for PartialArguments {
     fn default() -> Self {
-        Self { root: Value::Object(Map::new()), bytes: 0, unfinished: None }
+        Self { root: Node::Object(Members::default()), bytes: 0, unfinished: None }
     }
 }
 
@@ -32,7 +54,9 @@ impl PartialArguments {
     /// Puts a piece into its place; what is wrong with it where it has none.
     pub fn apply(&mut self, piece: &PartialArg) -> Result<(), &'static str> {
         let path = piece.json_path.as_deref().unwrap_or("$");
-        self.bytes += path.len() + piece.string_value.as_deref().map_or(0, str::len);
+        self.bytes += path.len()
+            + piece.string_value.as_deref().map_or(0, str::len)
+            + piece.number_value.map_or(0, |number| number.get().len());
         if self.bytes > MOST_BYTES {
             return Err("too long");
         }
@@ -41,7 +65,7 @@ impl PartialArguments {
             place(&mut self.root, &steps, &mut self.bytes).ok_or("at a place that does not fit")?;
         let continues = self.unfinished.as_deref() == Some(path);
         match (&piece.string_value, place) {
-            (Some(more), Value::String(text)) if continues => text.push_str(more),
+            (Some(more), Node::Text(text)) if continues => text.push_str(more),
             (_, place) => *place = value(piece)?,
         }
         self.unfinished = (piece.will_continue == Some(true)).then(|| path.to_owned());
@@ -49,18 +73,47 @@ impl PartialArguments {
     }
 
     pub fn into_json(self) -> String {
-        self.root.to_string()
+        serde_json::to_string(&self.root).unwrap_or_default()
     }
 }
 
-fn value(piece: &PartialArg) -> Result<Value, &'static str> {
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Number(number) => number.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::List(nodes) => serializer.collect_seq(nodes),
+            Self::Object(members) => {
+                serializer.collect_map(members.list.iter().map(|(name, node)| (name, node)))
+            }
+        }
+    }
+}
+
+impl Members {
+    fn entry(&mut self, name: &str) -> Option<&mut Node> {
+        let end = self.list.len();
+        let place = self.places.get(name).copied().unwrap_or(end);
+        if place == end {
+            self.places.insert(name.to_owned(), end);
+            self.list.push((name.to_owned(), Node::Null));
+        }
+        self.list.get_mut(place).map(|(_, node)| node)
+    }
+}
+
+fn value(piece: &PartialArg) -> Result<Node, &'static str> {
     if let Some(text) = &piece.string_value {
-        return Ok(Value::String(text.clone()));
+        return Ok(Node::Text(text.clone()));
     }
     if let Some(number) = piece.number_value {
-        return serde_json::from_str(number.get()).map_err(|_| "with a number that is none");
+        let is_number = number.get().starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        let number = is_number.then(|| Node::Number(number.to_owned()));
+        return number.ok_or("with a number that is none");
     }
-    Ok(piece.bool_value.map_or(Value::Null, Value::Bool))
+    Ok(piece.bool_value.map_or(Node::Null, Node::Bool))
 }
 
 enum Step<'p> {
@@ -118,30 +171,31 @@ fn quoted(text: &str, quote: char) -> Option<(Step<'_>, &str)> {
 
 /// The value at a place, made where it is not there yet.
 /// What is made before it counts as `bytes`, too.
-fn place<'v>(root: &'v mut Value, steps: &[Step], bytes: &mut usize) -> Option<&'v mut Value> {
-    let mut value = root;
+fn place<'n>(root: &'n mut Node, steps: &[Step], bytes: &mut usize) -> Option<&'n mut Node> {
+    let mut node = root;
     for step in steps {
-        value = match step {
+        node = match step {
             Step::Member(name) => {
-                if value.is_null() {
-                    *value = Value::Object(Map::new());
+                if matches!(node, Node::Null) {
+                    *node = Node::Object(Members::default());
                 }
-                value.as_object_mut()?.entry(name.as_ref()).or_insert(Value::Null)
+                let Node::Object(members) = node else { return None };
+                members.entry(name)?
             }
             Step::Place(place) => {
-                if value.is_null() {
-                    *value = Value::Array(Vec::new());
+                if matches!(node, Node::Null) {
+                    *node = Node::List(Vec::new());
                 }
-                let values = value.as_array_mut()?;
-                if values.len() <= *place {
-                    *bytes += (place + 1 - values.len()) * size_of::<Value>();
-                    values.resize(place + 1, Value::Null);
+                let Node::List(nodes) = node else { return None };
+                if nodes.len() <= *place {
+                    *bytes += (place + 1 - nodes.len()) * size_of::<Node>();
+                    nodes.resize_with(place + 1, Node::default);
                 }
-                values.get_mut(*place)?
+                nodes.get_mut(*place)?
             }
         };
     }
-    Some(value)
+    Some(node)
 }
 
 #[cfg(test)]
@@ -169,6 +223,17 @@ mod tests {
         let whole = r#"{"location":"Boston","days":[null,{"n":2}],"a.b":{"it's":true}}"#;
         assert_eq!(assemble(pieces).unwrap(), whole);
         assert_eq!(assemble("[]").unwrap(), "{}");
+    }
+
+    #[test]
+    fn a_number_stays_as_it_was_written() {
+        let pieces = r#"[{"jsonPath":"$.id","numberValue":12345678901234567890123},
+            {"jsonPath":"$.a","numberValue":1.10},{"jsonPath":"$.b","numberValue":1e400},
+            {"jsonPath":"$.c","numberValue":0.1234567890123456789}]"#;
+        let whole =
+            r#"{"id":12345678901234567890123,"a":1.10,"b":1e400,"c":0.1234567890123456789}"#;
+        assert_eq!(assemble(pieces).unwrap(), whole);
+        assemble(r#"[{"jsonPath":"$.a","numberValue":"x"}]"#).unwrap_err();
     }
 
     #[test]

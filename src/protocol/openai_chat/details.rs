@@ -14,7 +14,7 @@ pub(super) fn format_of(dialect: Dialect) -> Option<&'static str> {
 }
 
 /// The dialect whose signatures have this format; a server's own are this dialect's.
-pub(super) fn dialect_of(format: Option<&str>) -> Dialect {
+pub fn dialect_of(format: Option<&str>) -> Dialect {
     match format {
         Some("openai-responses-v1" | "azure-openai-responses-v1") => Dialect::OpenaiResponses,
         Some("anthropic-claude-v1") => Dialect::Anthropic,

@@ -23,6 +23,7 @@ mod write_response;
 mod write_stream;
 mod write_tools;
 
+pub(in crate::protocol) use details::dialect_of;
 pub use read_request::read_request;
 pub use read_response::read_response;
 pub use read_stream::StreamReader;

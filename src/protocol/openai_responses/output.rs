@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 
 use super::seal::{Signed, seal};
 use crate::protocol::canonical::{
-    Annotation, Block, Delta, Image, Opening, Response, Signature, Source, ToolKind, ToolUse,
+    Annotation, Block, Delta, Image, Opening, Response, Signature, Source, Stop, ToolKind, ToolUse,
 };
 
 /// An item of `output`.
@@ -13,6 +13,8 @@ pub struct Item {
     pub id: String,
     pub content: Content,
     pub done: bool,
+    /// The answer ended in the midst of it.
+    pub cut: bool,
 }
 
 /// What is in an item.
@@ -43,7 +45,7 @@ impl Item {
             Content::Call(ToolUse { kind: ToolKind::Custom, .. }) => "ctc",
             Content::Image(_) => "ig",
         };
-        Self { id: format!("{prefix}_{}_{place}", style.id), content, done: false }
+        Self { id: format!("{prefix}_{}_{place}", style.id), content, done: false, cut: false }
     }
 
     /// An item as it begins, at `place` among the others.
@@ -68,6 +70,11 @@ impl Item {
     pub fn of_signature(call: &str, signature: &Signature, place: usize, style: &Style) -> Self {
         let of = Signed::Call(call.to_owned());
         Self::new(reasoning(String::new(), Some(signature.clone()), of), place, style)
+    }
+
+    /// Whether it is in the midst of something when its answer is incomplete: what refuses has said why.
+    pub fn can_be_cut(&self) -> bool {
+        !matches!(self.content, Content::Refusal(_))
     }
 
     /// Takes more of it in.
@@ -120,7 +127,20 @@ pub fn items(response: &Response, style: &Style) -> Vec<Item> {
     for item in &mut items {
         item.done = true;
     }
+    // What carries a call's signature is a piece of that call.
+    let of_call =
+        |item: &Item| matches!(item.content, Content::Reasoning { of: Signed::Call(_), .. });
+    if is_incomplete(&response.stop)
+        && let Some(last) = items.iter_mut().rev().find(|item| !of_call(item))
+    {
+        last.cut = last.can_be_cut();
+    }
     items
+}
+
+/// Whether an answer that ends so has not been said in full.
+pub fn is_incomplete(stop: &Stop) -> bool {
+    matches!(stop, Stop::MaxTokens | Stop::Filtered)
 }
 
 /// An item in the style it is told in.
@@ -222,7 +242,11 @@ impl<'i> Told<'i> {
     fn written(&self) -> Written<'i> {
         let Self(item, style) = self;
         let (id, done) = (item.id.as_str(), item.done);
-        let status = if done { "completed" } else { "in_progress" };
+        let status = match (done, item.cut) {
+            (false, _) => "in_progress",
+            (true, true) => "incomplete",
+            (true, false) => "completed",
+        };
         // An item is announced without what is yet to come.
         let part = || self.part().filter(|_| done).into_iter().collect::<Vec<_>>();
         match &item.content {

@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::envelope::{Envelope, Status};
-use super::output::{Citation, Content, Item, Part, Told as ToldItem};
+use super::output::{Citation, Content, Item, Part, Told as ToldItem, is_incomplete};
 use super::refusal::error_event;
 use crate::protocol::canonical::{
-    Delta, End, Event, Failure, Opening, Start, Stop, Told, ToolKind, ToolUse, Usage,
+    Delta, End, Event, Failure, Opening, Start, Told, ToolKind, ToolUse, Usage,
 };
 
 /// The most bytes of an answer that are kept: far beyond what models write.
@@ -24,6 +24,9 @@ pub struct StreamWriter {
     items: Vec<Item>,
     /// The blocks that are open: their indices, and the places of their items.
     open: Vec<(u32, usize)>,
+    /// The one of them that was closed last. Its end is told with what comes behind it: only the answer's
+    /// end says whether it is whole.
+    closed: Option<u32>,
     /// Bytes of the answer.
     kept: usize,
     over: bool,
@@ -81,6 +84,7 @@ impl StreamWriter {
             envelope: None,
             items: Vec::new(),
             open: Vec::new(),
+            closed: None,
             kept: 0,
             over: false,
         }
@@ -96,11 +100,17 @@ impl StreamWriter {
     }
 
     fn try_write(&mut self, event: &Event, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        if !matches!(event, Event::Ping | Event::End(_)) {
+            self.close_last(out)?;
+        }
         match event {
             Event::Start(start) => self.start(start, out),
             Event::Open { index, block } => self.open(*index, block, out),
             Event::Delta { index, delta } => self.delta(*index, delta, out),
-            Event::Close { index } => self.close(*index, out),
+            Event::Close { index } => {
+                self.closed = Some(*index);
+                Ok(())
+            }
             Event::Ping => {
                 out.extend_from_slice(b": ping\n\n");
                 Ok(())
@@ -170,11 +180,16 @@ impl StreamWriter {
         self.words_event(place, Some(words), out)
     }
 
-    fn close(&mut self, index: u32, out: &mut Vec<u8>) -> serde_json::Result<()> {
+    /// Tells the end of the block that was closed last: something has come behind it, so it is whole.
+    fn close_last(&mut self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+        self.closed.take().map_or(Ok(()), |index| self.close(index, false, out))
+    }
+
+    fn close(&mut self, index: u32, cut: bool, out: &mut Vec<u8>) -> serde_json::Result<()> {
         let Some(open) = self.open.iter().position(|open| open.0 == index) else { return Ok(()) };
         let (_, place) = self.open.remove(open);
         let Some(item) = self.items.get_mut(place) else { return Ok(()) };
-        item.done = true;
+        (item.done, item.cut) = (true, cut && item.can_be_cut());
         let told = match &item.content {
             Content::Reasoning { text, .. } => !text.is_empty(),
             Content::Image(_) => false,
@@ -213,13 +228,14 @@ impl StreamWriter {
         out: &mut Vec<u8>,
     ) -> serde_json::Result<()> {
         self.start(&Start::default(), out)?;
-        while let Some((index, _)) = self.open.first().copied() {
-            self.close(index, out)?;
+        let incomplete = matches!(status, Status::Ended(stop) if is_incomplete(stop));
+        if self.open.len() > 1 {
+            self.close_last(out)?;
         }
-        let kind = match status {
-            Status::Ended(Stop::MaxTokens | Stop::Filtered) => "response.incomplete",
-            _ => "response.completed",
-        };
+        while let Some((index, _)) = self.open.first().copied() {
+            self.close(index, incomplete && self.open.len() == 1, out)?;
+        }
+        let kind = if incomplete { "response.incomplete" } else { "response.completed" };
         self.over = true;
         self.snapshot(kind, status, usage, out)
     }

@@ -1,7 +1,7 @@
 //! Embeddings, asked for in one dialect and made in another.
 
 use super::{Back as AnyBack, Route, Told, Translated, Usage};
-use crate::config::Dialect;
+use crate::config::{Dialect, Kind};
 use crate::protocol::canonical::{
     Asked, EmbedForm, EmbedRequest, EmbedResponse, Invalid, Losses, Target, Unreadable,
 };
@@ -28,7 +28,10 @@ pub(super) fn translate(
     if several {
         request.form = EmbedForm::Many;
     }
-    let body = write(*provider, &request, target, &mut losses)?;
+    let body = match (provider, route.kind) {
+        (Dialect::Gemini, Kind::Vertex) => write_to_vertex(&request, target, &mut losses)?,
+        _ => write(*provider, &request, target, &mut losses)?,
+    };
     let several = request.inputs.len() != 1;
     let asked = EmbedRequest { model: told.model, ..request };
     Ok(Translated {
@@ -70,6 +73,17 @@ fn read(
         Dialect::Bedrock => bedrock::embeddings::read_embed_request(body, asked, losses),
         _ => openai_chat::embeddings::read_embed_request(body, asked, losses),
     }
+}
+
+fn write_to_vertex(
+    request: &EmbedRequest,
+    to: &Target,
+    losses: &mut Losses,
+) -> Result<Vec<u8>, Invalid> {
+    if gemini::predict::is_predicted(to.model) {
+        return gemini::predict::write_predict_request(request, losses);
+    }
+    gemini::embeddings::write_vertex_embed_request(request, to, losses)
 }
 
 fn write(

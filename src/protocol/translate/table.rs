@@ -93,6 +93,7 @@ pub fn render(speakers: &[Speaker]) -> String {
     page.push_str("\n## What becomes of a request\n\n");
     page.push_str(ON_FATES);
     fates(&mut page);
+    page.push_str(AFTER_FATES);
     page.push_str("\n## What clients call it\n\n");
     page.push_str(ON_NAMES);
     names(&mut page);
@@ -112,11 +113,22 @@ they are, but for what the configuration changes. Where they do not, they are tr
 
 What of a request has no counterpart at the provider is left out and named in the answer's header `x-forebay-dropped`, in the
 client's own words. With `translation: strict` at the model such a request is refused instead, with status 400 and the code
-`unsupported_parameter`. What would make another request of it is refused in any case.
+`unsupported_parameter`. What would make another request of it is refused in any case. A stream whose provider is silent at
+first begins with a heartbeat, whose header tells what was left out for that provider, not for one that may yet stand in for it.
+
+Of a provider's headers only those come back that mean something to a client of another dialect: the content type, `Date`,
+`Cache-Control` and `Retry-After`. How much of its rate limits is left (`anthropic-ratelimit-*`, `x-ratelimit-*`) is about the
+gateway's account there, and does not cross; where a caller has limits of its own here, `x-ratelimit-*` tells of those.
 ";
 
 const ON_CALLS: &str = "\
 Paths that lead to other dialects, too. Everything else is sent on as it is, to providers that speak the dialect themselves.
+
+Clients made for a cloud need no more than the gateway's address. Azure's paths (`/openai/v1/…`, `/openai/…?api-version=…` and
+`/openai/deployments/{model}/…`) stand for those of OpenAI's dialects, the deployment for the model. Vertex's
+(`/v1/projects/*/locations/*/publishers/{google,anthropic}/models/{model}:…`, and the same without project and location) stand
+for Gemini's and Anthropic's: `generateContent`, `streamGenerateContent`, `countTokens`, `embedContent` and `predict` for
+vectors; `rawPredict`, `streamRawPredict` and `count-tokens:rawPredict`. Which project pays, and where, is the provider's to say.
 
 ";
 
@@ -134,9 +146,16 @@ too.
 |---|---|
 | yes | it has a counterpart |
 | words | it becomes this |
+| left out | left out and named, and never refused: a hint, without which the call means the same |
 | **dropped** | left out and named; refused with `translation: strict` |
 | **refused** | refused in any case, and why |
 
+";
+
+const AFTER_FATES: &str = "
+A signature of Google's goes back to Gemini and to Vertex alike. Google refuses those that the other of its two APIs has made,
+so a model that thinks and calls tools should have its targets at one of them. To OpenAI and Azure no `reasoning_details` go
+that another provider has signed, whatever the client speaks.
 ";
 
 const ON_NAMES: &str = "\
@@ -189,6 +208,7 @@ fn fates(page: &mut String) {
         let cells = DIALECTS.iter().map(|(dialect, ..)| match fate(*dialect, *field) {
             Fate::Carried => "yes".to_owned(),
             Fate::Converted(how) => how.to_owned(),
+            Fate::Dropped if field.is_hint() => "left out".to_owned(),
             Fate::Dropped => "**dropped**".to_owned(),
             Fate::Refused(why) => format!("**refused**: {why}"),
         });

@@ -292,4 +292,19 @@ impl AuthStyle {
             Self::XGoogApiKey => Some((HeaderName::from_static("x-goog-api-key"), sensitive(key)?)),
         }
     }
+
+    /// The header for what a caller of any dialect brought along: a token of a login goes where logins'
+    /// tokens do, wherever the caller's own dialect puts it.
+    pub fn callers_header(self, key: &str) -> Option<(HeaderName, HeaderValue)> {
+        let token = match self {
+            Self::Bearer => true,
+            // Entra's tokens are JWTs, and keys are not.
+            Self::ApiKey => key.starts_with("eyJ"),
+            // https://code.claude.com/docs/en/authentication: what `claude setup-token` prints.
+            Self::XApiKey => key.starts_with("sk-ant-oat"),
+            // Access tokens of Google's, and JWTs that service accounts sign themselves.
+            Self::XGoogApiKey => key.starts_with("ya29.") || key.starts_with("eyJ"),
+        };
+        if token { Self::Bearer.header(key) } else { self.header(key) }
+    }
 }

@@ -88,13 +88,14 @@ fn hi_is_said_in_nine_events() {
 }
 
 #[test]
-fn each_event_is_written_at_once() {
+fn each_event_is_written_at_once_but_a_blocks_end_with_what_comes_behind_it() {
     let events = replay(&response(vec![Block::text("hi"), Block::text("ho")], Stop::EndTurn));
     let mut writer = super::StreamWriter::new(told());
     for event in &events {
         let mut out = Vec::new();
         writer.write(event, &mut out);
-        assert!(!out.is_empty(), "{event:?}");
+        let waits = matches!(event, Event::Close { .. });
+        assert_eq!(out.is_empty(), waits, "{event:?}");
     }
     let mut out = Vec::new();
     writer.write(&Event::Ping, &mut out);
@@ -212,10 +213,19 @@ fn what_ends_an_answer_early_is_said() {
     for (stop, reason) in
         [(Stop::MaxTokens, "max_output_tokens"), (Stop::Filtered, "content_filter")]
     {
-        let answer = response(vec![Block::text("x")], stop);
+        let answer = response(vec![Block::text("w"), Block::text("x")], stop);
         let stream = written(&replay(&answer), told());
         let last = check(&stream);
         assert_eq!(last["type"], "response.incomplete");
+        let whole: Value = serde_json::from_slice(&write_response(&answer, &told())).unwrap();
+        for output in [&last["response"]["output"], &whole["output"]] {
+            let items = output.as_array().unwrap().iter();
+            let statuses: Vec<&Value> = items.map(|item| &item["status"]).collect();
+            assert_eq!(statuses, ["completed", "incomplete"], "{output}");
+        }
+        let text = String::from_utf8(stream.clone()).unwrap();
+        let done = text.lines().rfind(|line| line.contains("response.output_item.done\""));
+        assert!(done.unwrap().contains(r#""status":"incomplete""#), "{done:?}");
         assert_eq!(last["response"]["incomplete_details"], json!({"reason": reason}));
         let read = collected(events_of(&stream, 50)).unwrap();
         assert_eq!(read.stop, answer.stop);
