@@ -6,6 +6,7 @@
 //! left of the step's budget goes to prompts, first come first served and in chunks. A request begins
 //! when there is a place among the running and room in the KV cache for its prompt and its answer.
 //! Prompts and answers stay in the cache in blocks of 16 tokens until the longest unused give way.
+//! `benches/routers` has the same servers in real time, for other routers.
 //! Preemption, CUDA graphs and speculative decoding are left out; a step's cost is linear in its tokens.
 //!
 //! Traffic is open loop: chats begin at random moments whatever the servers do, and each goes on a

@@ -79,6 +79,8 @@ struct Report {
     limited: Vec<Pair<f64>>,
     /// Untranslated and translated.
     translated: Vec<(Workload, Vec<Pair<f64>>)>,
+    /// In turn and by prefix.
+    chosen: Vec<(Workload, Vec<Pair<f64>>)>,
 }
 
 fn main() -> ExitCode {
@@ -116,13 +118,16 @@ async fn run(arguments: &Arguments) -> ExitCode {
     if !report.times.is_empty() {
         report.memory = Some((begun, proxies.memory()));
     }
-    for workload in Workload::TRANSLATED.into_iter().filter(|workload| wanted(*workload)) {
+    let of_gateway = Workload::TRANSLATED.into_iter().chain(Workload::CHOSEN);
+    for workload in of_gateway.filter(|workload| wanted(*workload)) {
         let requests = arguments.requests.unwrap_or(workload.requests());
         let gateway = proxies.gateway_alone();
         let times = bench.time(gateway, workload, arguments.rounds, requests).await;
-        report.translated.push((workload, times));
+        let chosen = Workload::CHOSEN.contains(&workload);
+        let table = if chosen { &mut report.chosen } else { &mut report.translated };
+        table.push((workload, times));
     }
-    if !(report.times.is_empty() && report.translated.is_empty()) {
+    if [&report.times, &report.translated, &report.chosen].iter().any(|table| !table.is_empty()) {
         bench.check_usage(&proxies).await;
     }
     drop(proxies);
@@ -157,6 +162,13 @@ impl Report {
             heads("CPU time", "untranslated", "translated");
         }
         for (workload, times) in &self.translated {
+            ratios(*workload, times);
+        }
+        if !self.chosen.is_empty() {
+            println!();
+            heads("CPU time per request", "`round_robin`", "`prefix_affinity`");
+        }
+        for (workload, times) in &self.chosen {
             ratios(*workload, times);
         }
         if !self.limited.is_empty() {

@@ -22,6 +22,8 @@ pub struct Bench {
     gateway: PathBuf,
     threads: usize,
     upstream: Process,
+    /// The same again, for providers of two replicas.
+    second: Process,
     /// Where configurations are written.
     directory: tempfile::TempDir,
     /// Tokens that the gateway should have counted.
@@ -46,6 +48,7 @@ impl Bench {
             gateway,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             upstream: Process::role("upstream", free_address(), &[]),
+            second: Process::role("upstream", free_address(), &[]),
             directory: tempfile::tempdir().expect("there should be room for a configuration"),
             tokens: 0,
             failures: 0,
@@ -73,8 +76,9 @@ impl Bench {
     fn start_gateway(&self, name: &str, callers: &str) -> Process {
         let address = free_address();
         let path = self.directory.path().join(format!("{name}.yaml"));
-        let upstream = self.upstream.address.to_string();
-        let text = configuration(&address.to_string(), &upstream, self.threads, callers);
+        let (first, second) = (self.upstream.address.to_string(), self.second.address.to_string());
+        let upstreams = [first.as_str(), second.as_str()];
+        let text = configuration(&address.to_string(), upstreams, self.threads, callers);
         std::fs::write(&path, text).expect("the configuration should be written");
         Process::gateway(&self.gateway, &path, address)
     }
@@ -105,7 +109,7 @@ impl Bench {
             );
             times.push(Pair { bare, gateway });
         }
-        let sides = if Workload::TRANSLATED.contains(&workload) { 2 } else { 1 };
+        let sides = if workload.is_of_gateway() { 2 } else { 1 };
         self.tokens += (warm_up + rounds * requests) * workload.tokens() * sides;
         times
     }

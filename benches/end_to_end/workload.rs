@@ -38,6 +38,8 @@ pub enum Workload {
     Translated,
     /// A stream whose events come one by one out of Anthropic's dialect, beside one that does not
     TranslatedStream,
+    /// A prompt whose replica is chosen by its prefix, beside one whose replicas take turns
+    Prefix,
 }
 
 /// Through which proxy.
@@ -55,6 +57,14 @@ impl Workload {
     /// Those that are measured against the same call untranslated.
     pub const TRANSLATED: [Self; 2] = [Self::Translated, Self::TranslatedStream];
 
+    /// Those that are measured against the same call with another of the gateway's settings.
+    pub const CHOSEN: [Self; 1] = [Self::Prefix];
+
+    /// Whether both sides are the gateway's.
+    pub fn is_of_gateway(self) -> bool {
+        Self::TRANSLATED.contains(&self) || Self::CHOSEN.contains(&self)
+    }
+
     pub fn title(self) -> &'static str {
         match self {
             Self::Chat | Self::Translated => "chat, 1 KB, plain answer",
@@ -64,6 +74,7 @@ impl Workload {
             Self::Burst => "stream of 128 events, in a burst",
             Self::Idle => "an open, silent stream",
             Self::Limited => "chat, 1 KB, with a key, a user, three limits and a quota",
+            Self::Prefix => "chat, 16 KB, plain answer",
             Self::TranslatedStream => "each event of a stream, one by one",
         }
     }
@@ -77,6 +88,7 @@ impl Workload {
             Self::Idle => Some(16.0),
             Self::Translated => Some(1.5),
             Self::TranslatedStream => Some(2.0),
+            Self::Prefix => Some(1.2),
             Self::Burst | Self::Limited => None,
         }
     }
@@ -94,6 +106,7 @@ impl Workload {
     pub fn requests(self) -> usize {
         match self {
             Self::Chat | Self::Limited | Self::Translated => 20_000,
+            Self::Prefix => 10_000,
             Self::Prompt => 4000,
             Self::Stream | Self::Tagged | Self::TranslatedStream => 640,
             Self::Burst => 1600,
@@ -110,7 +123,7 @@ impl Workload {
 
     /// Its answer is a stream.
     fn streams(self) -> bool {
-        !matches!(self, Self::Chat | Self::Prompt | Self::Limited | Self::Translated)
+        !matches!(self, Self::Chat | Self::Prompt | Self::Limited | Self::Translated | Self::Prefix)
     }
 
     /// Tokens that the upstream counts for one answer.
@@ -122,12 +135,18 @@ impl Workload {
     pub fn request(self, side: Side) -> Bytes {
         let named = match (self, side) {
             (Self::Translated | Self::TranslatedStream, Side::Gateway) => "claude",
+            (Self::Prefix, Side::Bare) => "turns",
+            (Self::Prefix, Side::Gateway) => "prefix",
             (Self::Tagged, _) => "think",
             (Self::Burst, _) => "burst",
             (Self::Idle, _) => "idle",
             _ => "chat",
         };
-        let bytes = if self == Self::Prompt { 256 << 10 } else { 1 << 10 };
+        let bytes = match self {
+            Self::Prompt => 256 << 10,
+            Self::Prefix => 16 << 10,
+            _ => 1 << 10,
+        };
         let body = body(named, bytes, self.streams());
         let head = format!(
             "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway.example.org\r\n\
@@ -215,7 +234,9 @@ pub fn stored(store: &str) -> String {
 }
 
 /// The gateway's configuration.
-pub fn configuration(listen: &str, upstream: &str, threads: usize, callers: &str) -> String {
+pub fn configuration(listen: &str, upstreams: [&str; 2], threads: usize, callers: &str) -> String {
+    let [upstream, second] = upstreams;
+    let both = format!("[{{ url: \"http://{upstream}\" }}, {{ url: \"http://{second}\" }}]");
     let target =
         |name: &str| format!("[{{ provider: cluster, model: bench/{name}-70b-instruct }}]");
     let (chat, think) = (target("chat"), target("think"));
@@ -231,12 +252,16 @@ listen:
     kind: vllm
     endpoints: [{{ url: \"http://{upstream}\" }}]
     health_check: {{ type: http, path: /health }}
+  - {{ name: turns, kind: vllm, endpoints: {both} }}
+  - {{ name: prefix, kind: vllm, endpoints: {both}, load_balancing: prefix_affinity }}
   - name: anthropic
     kind: anthropic
     base_url: \"http://{upstream}\"
     api_keys: [sk-ant-bench-0000]
 models:
   - {{ name: chat, targets: {chat} }}
+  - {{ name: turns, targets: [{{ provider: turns, model: bench/chat-70b-instruct }}] }}
+  - {{ name: prefix, targets: [{{ provider: prefix, model: bench/chat-70b-instruct }}] }}
   - {{ name: claude, targets: {claude} }}
   - {{ name: burst, targets: {burst} }}
   - {{ name: idle, targets: {idle} }}

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::moment::in_words;
 use crate::balance::Health;
 use crate::config::{
-    self, ClientAuth, Config, Dialect, HealthCheck, Kind, LoadBalancing, Location, Matcher, Model,
-    Provider, Secret,
+    self, ClientAuth, Config, Dialect, EventPort, HealthCheck, Kind, LoadBalancing, Location,
+    Matcher, Model, Provider, Secret,
 };
 use crate::snapshot::Upstream;
 
@@ -101,6 +101,13 @@ pub fn provider(provider: &Provider) -> Map<String, Value> {
             }
             policy => json!(policy.word()),
         },
+        "kv_events": provider.kv_events.as_ref().map(|events| {
+            let (member, port) = match events.port {
+                EventPort::Same(port) => ("port", port),
+                EventPort::Above(offset) => ("port_offset", offset),
+            };
+            json!({ member: port, "topic": events.topic })
+        }),
         "health_check": match &provider.health_check {
             HealthCheck::None => json!({ "type": "none" }),
             HealthCheck::Tcp(_) => json!({ "type": "tcp" }),

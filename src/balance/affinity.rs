@@ -1,10 +1,17 @@
 //! `prefix_affinity`: what a prompt would wait for at a replica, against what is cached of it there.
 
+// Chosen by simulation (`benches/replicas.rs`, `benches/routers`), with traffic from a quarter of what the servers can
+// take up to beyond it.
 /// What one more request under way slows another down by, in tokens of prefill: its decoding takes
 /// a part of each step.
-const RUNNING: f64 = 24.0;
+const RUNNING: f64 = 8.0;
 /// What waits before its prefill begins waits for a place besides.
-const WAITING: f64 = 160.0;
+const WAITING: f64 = 50.0;
+/// What is not cached is worked out by the server at the expense of all that are there, and takes the place of
+/// something cached: it counts twice.
+const MISSED: f64 = 2.0;
+/// How much more than its share of the requests under way a replica may have, however much it has cached.
+pub const SHARE: f64 = 1.5;
 /// From here on a KV cache is so full that a new request may have to wait for room.
 const FULL: f64 = 0.9;
 /// What it waits when there is no room at all, in tokens.
@@ -28,12 +35,12 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// What a prompt of so many tokens is expected to wait for its first one: the tokens worked out
-    /// before, its own included.
+    /// What a prompt of so many tokens costs there: the tokens worked out before its first one, and those that it
+    /// takes itself, which others wait for.
     pub fn cost(&self, prompt: u64) -> f64 {
         let crowd = self.requests * RUNNING + self.waiting * WAITING;
         let pressure = ((self.kv_use - FULL) / (1.0 - FULL)).clamp(0.0, 1.0) * NO_ROOM;
-        (self.prefill + crowd) / self.weight.max(1.0) + pressure + own(prompt, self.cached)
+        (self.prefill + crowd) / self.weight.max(1.0) + pressure + MISSED * own(prompt, self.cached)
     }
 }
 

@@ -25,6 +25,16 @@ impl Key {
     pub fn random() -> Self {
         Self(SeedableRandomState::with_seed(rand::random(), SharedSeed::global_random()))
     }
+
+    /// The chain that a server's blocks of a `LoRA` adapter, or of none, begin with.
+    pub fn begin(&self, adapter: Option<&str>) -> u64 {
+        self.0.hash_one(adapter)
+    }
+
+    /// The chain that goes on from another with a block of these tokens.
+    pub fn chain(&self, before: u64, tokens: &[u32]) -> u64 {
+        self.0.hash_one((before, tokens))
+    }
 }
 
 impl Blocks {

@@ -8,6 +8,7 @@ mod catalogue;
 mod choices;
 mod discovery;
 mod health;
+mod kv;
 mod load;
 mod peer;
 mod pool;
@@ -20,6 +21,7 @@ mod watch;
 
 pub use self::catalogue::{Catalogue, ModelCard};
 pub use self::choices::{Choices, Reason};
+pub use self::kv::{Exact, Source, follow, learn};
 pub use self::load::{Load, Reported};
 pub use self::peer::{InvalidAuthority, PeerTemplate};
 pub use self::pool::{Health, Pick, Pool, ReplicaStatus};

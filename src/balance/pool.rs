@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use pingora::lb::selection::{Consistent, Random, RoundRobin};
 use pingora::lb::{Backend, Backends, LoadBalancer};
 
-use super::affinity::Standing;
+use super::affinity::{SHARE, Standing};
 use super::blocks::{self, Blocks, Key};
 use super::bound;
 use super::breaker::Admission;
 use super::choices::{Choices, Reason};
 use super::discovery::Endpoints;
 use super::health::EndpointChecks;
+use super::kv::Exact;
 use super::load::Claim;
 use super::replica::{InFlight, Probe, Replica};
 use super::request::Request;
@@ -50,6 +51,8 @@ pub struct Pool {
     turn: AtomicUsize,
     /// Keys the hashes of prompts.
     key: Key,
+    /// What servers tell of their caches, where they do.
+    exact: Option<Arc<Exact>>,
     choices: Choices,
     ejection: Option<Ejection>,
     check_interval: Option<Duration>,
@@ -131,6 +134,7 @@ impl Pool {
             session_header,
             turn: AtomicUsize::new(0),
             key: Key::random(),
+            exact: provider.kv_events.as_ref().map(|_| Arc::default()),
             choices: Choices::default(),
             ejection: provider.ejection,
             check_interval,
@@ -151,6 +155,11 @@ impl Pool {
     /// Whether what servers say of their load is used: not by every policy, nor for one replica alone.
     pub fn wants_loads(&self) -> bool {
         matches!(self.balancer, Balancer::PrefixAffinity(_))
+    }
+
+    /// What servers tell of their caches; `None`: they are not listened to.
+    pub fn exact(&self) -> Option<&Arc<Exact>> {
+        self.exact.as_ref()
     }
 
     /// Why replicas were chosen so far.
@@ -248,7 +257,8 @@ impl Pool {
             if !healthy {
                 return false;
             }
-            let fits = running(backend) < bound::most(all, weight(backend), weights);
+            let fits =
+                running(backend) < bound::most(bound::OF_SESSIONS, all, weight(backend), weights);
             crowded.set(crowded.get() || !fits);
             fits && admits(backend, now, &probe)
         };
@@ -263,7 +273,8 @@ impl Pool {
     /// The replica where the prompt is expected to wait least, counting what of it is cached there.
     fn pick_by_prefix(&self, request: &dyn Request) -> Option<Pick> {
         let prompt = request.prompt();
-        let blocks = prompt.map(|prompt| Blocks::of(&prompt, &self.key)).unwrap_or_default();
+        let blocks =
+            prompt.as_ref().map(|prompt| Blocks::of(prompt, &self.key)).unwrap_or_default();
         let tokens = request.tokens();
         let set = self.backends().get_backend();
         let mut candidates = self.candidates(&set, &blocks, tokens);
@@ -271,7 +282,7 @@ impl Pool {
             (all + one.standing.requests, weights + one.standing.weight)
         });
         let crowded = |one: &Candidate| {
-            one.standing.requests >= bound::most(all, one.standing.weight, weights)
+            one.standing.requests >= bound::most(SHARE, all, one.standing.weight, weights)
         };
         let order = |one: &Candidate| (!one.probe, crowded(one));
         candidates.sort_by(|a, b| order(a).cmp(&order(b)).then(a.cost.total_cmp(&b.cost)));
@@ -290,6 +301,9 @@ impl Pool {
         let claim = Claim { prompt_tokens: tokens, prefill_tokens: tokens.saturating_sub(cached) };
         let pick = picked(chosen.backend, probe.take(), claim)?;
         pick.replica().learns(&blocks);
+        if let (Some(exact), Some(prompt)) = (&self.exact, &prompt) {
+            exact.offer(request, prompt, &blocks);
+        }
         Some(pick)
     }
 

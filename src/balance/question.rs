@@ -1,5 +1,6 @@
 //! One request of the gateway's own to a provider, and its answer, whole and bounded.
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
@@ -33,7 +34,30 @@ impl Question {
         connector: &Connector,
         wanted: Wanted,
     ) -> Result<(HttpSession, Vec<u8>)> {
-        let mut request = RequestHeader::build("GET", self.target.as_bytes(), None)?;
+        let request = RequestHeader::build("GET", self.target.as_bytes(), None)?;
+        self.send(connector, wanted, request, Bytes::new()).await
+    }
+
+    /// Asks with `POST` and a body of JSON, else in the same way.
+    pub async fn ask_with(
+        &self,
+        connector: &Connector,
+        wanted: Wanted,
+        body: Bytes,
+    ) -> Result<(HttpSession, Vec<u8>)> {
+        let mut request = RequestHeader::build("POST", self.target.as_bytes(), None)?;
+        request.insert_header("content-type", "application/json")?;
+        request.insert_header("content-length", body.len())?;
+        self.send(connector, wanted, request, body).await
+    }
+
+    async fn send(
+        &self,
+        connector: &Connector,
+        wanted: Wanted,
+        mut request: RequestHeader,
+        body: Bytes,
+    ) -> Result<(HttpSession, Vec<u8>)> {
         request.insert_header("host", &self.host)?;
         request.insert_header("accept", wanted.accept)?;
         for (name, value) in &self.headers {
@@ -41,7 +65,11 @@ impl Question {
         }
         let (mut session, _) = connector.get_http_session(&self.peer).await?;
         session.set_read_timeout(Some(wanted.patience));
+        session.set_write_timeout(Some(wanted.patience));
         session.write_request_header(Box::new(request)).await?;
+        if !body.is_empty() {
+            session.write_request_body(body, true).await?;
+        }
         session.finish_request_body().await?;
         session.read_response_header().await?;
         let status = session.response_header().map_or(0, |head| head.status.as_u16());

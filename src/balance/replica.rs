@@ -22,6 +22,8 @@ pub struct Replica {
     pub load: Load,
     /// The prefixes it was sent; set aside with the first of them.
     seen: OnceLock<Seen>,
+    /// Its server tells what it has cached.
+    heard: AtomicBool,
     /// Smoothed time to the response head, in microseconds; 0 before the first answer.
     latency_us: AtomicU64,
     last_error: Mutex<Option<String>>,
@@ -35,6 +37,7 @@ impl Replica {
             breaker: Breaker::default(),
             load: Load::default(),
             seen: OnceLock::new(),
+            heard: AtomicBool::new(false),
             latency_us: AtomicU64::new(0),
             last_error: Mutex::new(None),
         }
@@ -50,7 +53,7 @@ impl Replica {
         if let Some(seen) = self.seen.get() {
             let before = self.load.last_report();
             if before.is_some_and(|before| report.is_after_restart(&before)) {
-                seen.forget();
+                self.forget();
             }
             if report.capacity > 0 {
                 seen.set_capacity(report.capacity);
@@ -67,7 +70,7 @@ impl Replica {
     /// Takes note of a prompt that is sent there.
     pub(super) fn learns(&self, blocks: &Blocks) {
         if !blocks.hashes().is_empty() {
-            self.seen.get_or_init(Seen::default).touch(blocks);
+            self.seen().touch(blocks);
         }
     }
 
@@ -78,11 +81,54 @@ impl Replica {
         }
     }
 
-    /// Takes it that nothing is cached there.
+    /// Takes it that nothing is cached there, unless its server tells what is.
     pub(super) fn forget(&self) {
+        if !self.heard.load(Relaxed) {
+            self.clear();
+        }
+    }
+
+    /// Nothing is cached there.
+    pub(super) fn clear(&self) {
         if let Some(seen) = self.seen.get() {
             seen.forget();
         }
+    }
+
+    /// Whether its server is heard to tell what it has cached.
+    pub fn is_heard(&self) -> bool {
+        self.heard.load(Relaxed)
+    }
+
+    /// Its server is heard from now on, or is not.
+    pub(super) fn hear(&self, heard: bool) {
+        self.heard.store(heard, Relaxed);
+        if let Some(seen) = self.seen.get() {
+            seen.hear(heard);
+        }
+    }
+
+    /// Its server says that it has a block of a prompt,
+    pub(super) fn holds(&self, block: u64) {
+        self.seen().hold(block);
+    }
+
+    /// … that it has it no more;
+    pub(super) fn loses(&self, block: u64) {
+        self.seen().lose(block);
+    }
+
+    /// what it said of it does not count any more.
+    pub(super) fn doubts(&self, block: u64) {
+        self.seen().doubt(block);
+    }
+
+    fn seen(&self) -> &Seen {
+        self.seen.get_or_init(|| {
+            let seen = Seen::default();
+            seen.hear(self.heard.load(Relaxed));
+            seen
+        })
     }
 
     /// Smoothed time to the response head.

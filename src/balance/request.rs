@@ -18,6 +18,13 @@ pub trait Request {
     fn prompt(&self) -> Option<Prompt<'_>> {
         None
     }
+
+    /// The JSON body that asks vLLM's `/tokenize` for the prompt's tokens; `None` when the prompt cannot be asked
+    /// for, or is longer than `most` bytes.
+    fn tokens_question(&self, most: usize) -> Option<Vec<u8>> {
+        let _ = most;
+        None
+    }
 }
 
 /// A request of which nothing is known.

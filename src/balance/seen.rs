@@ -1,6 +1,6 @@
 //! Which prefixes a replica has seen, and how long ago: an estimate of what is in its cache.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::blocks::{self, Blocks};
 
@@ -9,21 +9,27 @@ const WAYS: usize = 8;
 const SETS: usize = 1 << 13;
 /// Blocks remembered of one replica: 512 KiB of memory, and 16 MiB of prompts or more.
 const PLACES: u32 = 1 << 16;
-/// A place holds the upper bits of a hash above the moment it was seen last.
-const MOMENT_BITS: u32 = 24;
+/// A place holds the upper bits of a hash, whether its server says that it holds it, and the moment it was
+/// seen last.
+const MOMENT_BITS: u32 = 23;
 const MOMENTS: u64 = (1 << MOMENT_BITS) - 1;
+const TOLD: u64 = 1 << MOMENT_BITS;
+const TAG: u64 = !(MOMENTS | TOLD);
 
 /// The blocks one replica has seen. Its size is fixed, the oldest give way; reading and writing lock
 /// nothing, and a race costs at most one estimate.
 ///
 /// Time is counted in blocks the replica has taken in, as its own cache does: what was used last
-/// before more came in than the cache holds is taken for evicted.
+/// before more came in than the cache holds is taken for evicted. Where a server tells what its cache holds,
+/// that counts instead, for as long as it is heard.
 #[derive(Debug)]
 pub struct Seen {
     sets: Box<[Set]>,
     clock: AtomicU32,
     /// What the replica's cache holds, in units of the clock.
     capacity: AtomicU32,
+    /// Its server is heard.
+    heard: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +39,8 @@ struct Set([AtomicU64; WAYS]);
 impl Default for Seen {
     fn default() -> Self {
         let sets = (0..SETS).map(|_| Set::default()).collect();
-        Self { sets, clock: AtomicU32::new(1), capacity: AtomicU32::new(PLACES) }
+        let (clock, capacity) = (AtomicU32::new(1), AtomicU32::new(PLACES));
+        Self { sets, clock, capacity, heard: AtomicBool::new(false) }
     }
 }
 
@@ -49,7 +56,7 @@ impl Seen {
         let now = u64::from(self.clock.load(Relaxed));
         let mut new = 0;
         for (index, hash) in blocks.hashes().iter().enumerate() {
-            if !self.put(*hash, now) {
+            if !self.put(*hash, now, 0) {
                 new += blocks::units(index);
             }
         }
@@ -74,19 +81,58 @@ impl Seen {
         }
     }
 
+    /// Whether what the server says of its cache counts.
+    pub fn hear(&self, heard: bool) {
+        self.heard.store(heard, Relaxed);
+    }
+
+    /// The server says that it holds a block.
+    pub fn hold(&self, hash: u64) {
+        self.put(hash, u64::from(self.clock.load(Relaxed)), TOLD);
+    }
+
+    /// … that it holds it no more.
+    pub fn lose(&self, hash: u64) {
+        self.change(hash, |_| 0);
+    }
+
+    /// What the server said of a block does not count any more.
+    pub fn doubt(&self, hash: u64) {
+        self.change(hash, |place| place & !TOLD);
+    }
+
+    fn change(&self, hash: u64, to: impl Fn(u64) -> u64) {
+        for place in self.set(hash) {
+            let now = place.load(Relaxed);
+            if is_of(now, hash) {
+                // When it is changed in between, it was sent there again: what comes of that will be told.
+                let _raced = place.compare_exchange(now, to(now), Relaxed, Relaxed);
+            }
+        }
+    }
+
     fn holds(&self, hash: u64) -> bool {
-        let found = self.set(hash).iter().map(|place| place.load(Relaxed));
-        let mut found = found.filter(|place| is_of(*place, hash));
-        found.any(|place| self.age(place) <= u64::from(self.capacity.load(Relaxed)))
+        let mut found = self.set(hash).iter().map(|place| place.load(Relaxed));
+        found.any(|place| is_of(place, hash) && self.counts(place))
+    }
+
+    /// Whether what is in a place is likely to be cached still.
+    fn counts(&self, place: u64) -> bool {
+        let told = place & TOLD != 0 && self.heard.load(Relaxed);
+        told || self.age(place) <= u64::from(self.capacity.load(Relaxed))
     }
 
     /// Whether it was there, and not too long ago.
-    fn put(&self, hash: u64, now: u64) -> bool {
+    fn put(&self, hash: u64, now: u64, told: u64) -> bool {
         let set = self.set(hash);
-        let fresh = (hash & !MOMENTS) | (now & MOMENTS);
-        if let Some(place) = set.iter().find(|place| is_of(place.load(Relaxed), hash)) {
-            let age = self.age(place.swap(fresh, Relaxed));
-            return age <= u64::from(self.capacity.load(Relaxed));
+        let fresh = (hash & TAG) | told | (now & MOMENTS);
+        for place in set {
+            let before = place.load(Relaxed);
+            if is_of(before, hash) {
+                let _raced =
+                    place.compare_exchange(before, fresh | before & TOLD, Relaxed, Relaxed);
+                return self.counts(before);
+            }
         }
         let oldest = set.iter().max_by_key(|place| match place.load(Relaxed) {
             0 => u64::MAX,
@@ -117,7 +163,7 @@ impl Seen {
 
 /// Whether a taken place is of this hash.
 fn is_of(place: u64, hash: u64) -> bool {
-    place != 0 && place & !MOMENTS == hash & !MOMENTS
+    place != 0 && place & TAG == hash & TAG
 }
 
 #[cfg(test)]
@@ -175,6 +221,30 @@ mod tests {
         // The newest are among them.
         assert!(seen.longest(&blocks(&text(3999, 16 << 10), &state)) > 60);
         assert_eq!(seen.longest(&blocks(&text(0, 16 << 10), &state)), 0);
+    }
+
+    #[test]
+    fn what_a_server_tells_counts_for_as_long_as_it_is_heard() {
+        let (seen, state) = (Seen::default(), Key::random());
+        seen.set_capacity(64 * 100);
+        let chat = blocks(&text(1, 5 << 10), &state);
+        seen.touch(&chat);
+        seen.hear(true);
+        chat.hashes().iter().for_each(|hash| seen.hold(*hash));
+        seen.generated(64 * 1000);
+        assert_eq!(seen.longest(&chat), 20, "it is not taken for evicted");
+        seen.touch(&chat);
+        seen.generated(64 * 1000);
+        assert_eq!(seen.longest(&chat), 20);
+        chat.hashes()[12..].iter().for_each(|hash| seen.lose(*hash));
+        assert_eq!(seen.longest(&chat), 12, "what it lost is gone at once");
+        chat.hashes().iter().for_each(|hash| seen.doubt(*hash));
+        assert_eq!(seen.longest(&chat), 0, "what is in doubt has an age again");
+        seen.touch(&chat);
+        seen.hear(false);
+        assert_eq!(seen.longest(&chat), 20, "unheard, what was sent is what counts");
+        seen.generated(64 * 1000);
+        assert_eq!(seen.longest(&chat), 0);
     }
 
     #[test]

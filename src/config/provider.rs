@@ -4,8 +4,8 @@ use super::names::Noun;
 use super::read::{Section, Value};
 use super::tree::Entry;
 use super::{
-    Cloud, Ejection, Endpoint, HealthCheck, LoadBalancing, Location, MockOptions, Problem,
-    ProviderTimeouts, Secret, UpstreamTls, Url, cloud,
+    Cloud, Ejection, Endpoint, HealthCheck, KvEvents, LoadBalancing, Location, MockOptions,
+    Problem, ProviderTimeouts, Secret, UpstreamTls, Url, cloud,
 };
 
 // Headers that frame a request or belong to one connection.
@@ -37,6 +37,8 @@ pub struct Provider {
     pub client_auth: ClientAuth,
     /// How a replica is chosen.
     pub load_balancing: LoadBalancing,
+    /// Where they tell what they have cached; only with `prefix_affinity`.
+    pub kv_events: Option<KvEvents>,
     /// How replicas are asked whether they are well.
     pub health_check: HealthCheck,
     /// How long an exchange with it may take.
@@ -145,6 +147,7 @@ impl Provider {
             api_keys: Vec::new(),
             client_auth: ClientAuth::default(),
             load_balancing: LoadBalancing::default(),
+            kv_events: None,
             health_check: HealthCheck::by_kind(kind),
             timeouts: ProviderTimeouts::by_kind(kind),
             ejection: Some(Ejection::default()),
@@ -167,6 +170,7 @@ impl Provider {
         self.kind == other.kind
             && self.endpoints == other.endpoints
             && self.load_balancing == other.load_balancing
+            && self.kv_events == other.kv_events
             && self.health_check == other.health_check
             && self.ejection == other.ejection
             && self.tls == other.tls
@@ -212,6 +216,10 @@ impl Provider {
             self.timeouts = timeouts;
         }
         self.ejection = s.switch("ejection", self.ejection, Ejection::read);
+        self.kv_events = s.switch("kv_events", None, KvEvents::read);
+        if self.kv_events.is_some() && self.load_balancing != LoadBalancing::PrefixAffinity {
+            s.error::<()>("`kv_events` is only for `load_balancing: prefix_affinity`");
+        }
     }
 
     /// What only some kinds have. Without a kind nothing is said to be out of place.

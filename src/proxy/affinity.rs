@@ -4,7 +4,7 @@ use http::HeaderMap;
 
 use super::context::{Body, Context, Hop};
 use crate::balance::{Prompt, Request, session_of};
-use crate::protocol::Task;
+use crate::protocol::{Operation, Task};
 use crate::routing::Leg;
 
 /// Headers in which clients are known to name the session a request belongs to.
@@ -15,6 +15,19 @@ const SESSION_MEMBERS: [&str; 2] = ["prompt_cache_key", "user"];
 const TOOLS: [&str; 3] = ["tools", "functions", "toolConfig"];
 const SYSTEM: [&str; 4] = ["system", "instructions", "systemInstruction", "system_instruction"];
 const TURNS: [&str; 4] = ["messages", "input", "contents", "prompt"];
+/// Members of a chat, and of a completion, that make its prompt what it is for vLLM's `/tokenize`.
+const CHAT_TOKENS: [&str; 9] = [
+    "messages",
+    "tools",
+    "add_generation_prompt",
+    "continue_final_message",
+    "add_special_tokens",
+    "chat_template",
+    "chat_template_kwargs",
+    "mm_processor_kwargs",
+    "documents",
+];
+const TEXT_TOKENS: [&str; 2] = ["prompt", "add_special_tokens"];
 /// Bytes that a token is taken for.
 const TOKEN: usize = 4;
 
@@ -76,5 +89,35 @@ impl Request for Asking<'_> {
             salt: members.raw(bytes, "cache_salt").unwrap_or_default(),
             parts: [raw(&TOOLS).unwrap_or_default(), raw(&SYSTEM).unwrap_or_default(), turns],
         })
+    }
+
+    fn tokens_question(&self, most: usize) -> Option<Vec<u8>> {
+        let Body::Json { bytes, members } = &self.ctx.body else { return None };
+        let names: &[&str] = match self.ctx.asked.operation {
+            Operation::ChatCompletions => &CHAT_TOKENS,
+            Operation::Completions => &TEXT_TOKENS,
+            _ => return None,
+        };
+        let read = members.raw(bytes, names.first()?)?;
+        // Lists of prompts are none, and what a server would have to fetch or to hear is left alone.
+        let foreign = |mark: &[u8]| memchr::memmem::find(read, mark).is_some();
+        let list = self.ctx.asked.operation == Operation::Completions && !read.starts_with(b"\"");
+        if bytes.len() > most || list || foreign(b"_url\"") || foreign(b"\"input_audio\"") {
+            return None;
+        }
+        let model = self.hop.leg.as_ref().map_or("", Leg::upstream_model);
+        let mut question = Vec::with_capacity(bytes.len());
+        question.extend_from_slice(b"{\"model\":");
+        serde_json::to_writer(&mut question, model).ok()?;
+        for name in names {
+            if let Some(value) = members.raw(bytes, name) {
+                question.extend_from_slice(b",\"");
+                question.extend_from_slice(name.as_bytes());
+                question.extend_from_slice(b"\":");
+                question.extend_from_slice(value);
+            }
+        }
+        question.push(b'}');
+        Some(question)
     }
 }

@@ -17,7 +17,7 @@ use super::models::{self, models};
 use super::refusal::Refusal;
 use super::{Gateway, cors, me, operators, temporary};
 use crate::access::percent_decoded;
-use crate::balance::{Health, Reported};
+use crate::balance::{Exact, Health, ReplicaStatus, Reported};
 use crate::provider::KeyStatus;
 use crate::routing::Local;
 use crate::snapshot::{LastReload, Reload, Snapshot, Upstream};
@@ -121,6 +121,8 @@ fn json(status: u16, value: &Value) -> Answer {
 /// The configuration; and per provider and replica: health, in flight, last error, latency.
 fn detailed(snapshot: &Snapshot, last: &LastReload) -> Value {
     let provider = |upstream: &Arc<Upstream>| {
+        let exact = upstream.pool.exact();
+        let replica = |status: &ReplicaStatus| replica(status, exact);
         let replicas: Vec<Value> = upstream.pool.status().iter().map(replica).collect();
         let healthy = upstream.pool.status().iter().any(|one| one.health == Health::Healthy);
         json!({
@@ -129,6 +131,7 @@ fn detailed(snapshot: &Snapshot, last: &LastReload) -> Value {
             "replicas": replicas,
             "choices": choices(upstream),
             "expected_hit_share": upstream.pool.choices().expected_share(),
+            "learned_blocks": exact.map(|exact| exact.learned()),
             "keys": upstream.provider.keys.states().iter().map(key).collect::<Vec<_>>(),
         })
     };
@@ -175,8 +178,9 @@ fn key(status: &KeyStatus) -> Value {
     })
 }
 
-fn replica(status: &crate::balance::ReplicaStatus) -> Value {
+fn replica(status: &ReplicaStatus, exact: Option<&Arc<Exact>>) -> Value {
     let replica = &status.replica;
+    let told = exact.filter(|_| replica.is_heard());
     json!({
         "address": replica.address.to_string(),
         "health": match status.health {
@@ -186,6 +190,8 @@ fn replica(status: &crate::balance::ReplicaStatus) -> Value {
         },
         "in_flight": replica.in_flight(),
         "in_flight_tokens": replica.load.prompt_tokens(),
+        "told_blocks": told.map(|exact| exact.told(replica)),
+        "matched_blocks": told.map(|exact| exact.matched(replica)),
         "reported": replica.load.reported().map(|reported| reported_load(&reported)),
         "latency_ms": replica.latency().as_secs_f64() * 1000.0,
         "last_error": replica.last_error(),

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::logins;
 use super::tireless::tireless;
-use crate::balance::{Pool, watch_loads};
+use crate::balance::{Exact, Pool, follow, learn, watch_loads};
 use crate::snapshot::{Snapshot, Upstream};
 
 /// How often a provider is asked for its models.
@@ -96,11 +96,27 @@ fn look_after(upstream: &Arc<Upstream>) -> JoinSet<()> {
         let told = Arc::clone(upstream);
         tasks.spawn(async move { tireless(|| watch_loads(|| told.load_questions())).await });
     }
+    if let Some(exact) = upstream.pool.exact() {
+        let (listened, translated) = (Arc::clone(upstream), Arc::clone(upstream));
+        let (heard, learned) = (Arc::clone(exact), Arc::clone(exact));
+        tasks.spawn(async move { tireless(|| follow_caches(&listened, &heard)).await });
+        tasks.spawn(async move { tireless(|| learn_prompts(&translated, &learned)).await });
+    }
     if let Some(login) = upstream.provider.login() {
         let (upstream, login) = (Arc::clone(upstream), Arc::clone(login));
         tasks.spawn(async move { tireless(|| logins::keep(&upstream, &login)).await });
     }
     tasks
+}
+
+async fn follow_caches(upstream: &Upstream, exact: &Arc<Exact>) {
+    let topic = upstream.cache_topic().unwrap_or_default();
+    follow(exact, topic, || upstream.cache_sources()).await;
+}
+
+async fn learn_prompts(upstream: &Upstream, exact: &Exact) {
+    let is_adapter = |model: &str| upstream.is_adapter(model);
+    learn(exact, || upstream.tokens_question(), is_adapter).await;
 }
 
 /// The first look-up of each pool and its first round of checks, bounded in time. Those that are

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::Uncompilable;
-use crate::balance::{Catalogue, PeerTemplate, Pick, Pool, Question, Replica, ReplicaStatus};
+use crate::balance::{
+    Catalogue, PeerTemplate, Pick, Pool, Question, Replica, ReplicaStatus, Source,
+};
 use crate::config::{self, Kind, Url};
 use crate::provider::Provider;
 
@@ -86,6 +88,40 @@ impl Upstream {
             Some((status.replica, question))
         };
         known.into_iter().filter_map(question).collect()
+    }
+
+    /// Where its servers tell what they have cached: the topic of their messages, and who they are.
+    pub fn cache_topic(&self) -> Option<&str> {
+        self.given.kv_events.as_ref().map(|events| events.topic.as_str())
+    }
+
+    /// … none when there is only one.
+    pub fn cache_sources(&self) -> Vec<Source> {
+        let known = self.pool.status();
+        let Some(events) = self.given.kv_events.as_ref().filter(|_| known.len() > 1) else {
+            return Vec::new();
+        };
+        let source = |ReplicaStatus { replica, .. }| {
+            let mut address = replica.address;
+            address.set_port(events.port(address.port())?);
+            Some(Source { replica, address })
+        };
+        known.into_iter().filter_map(source).collect()
+    }
+
+    /// How to ask the idlest replica for the tokens of a prompt.
+    pub fn tokens_question(&self) -> Option<Question> {
+        let pick = self.pool.pick_other(&[])?;
+        let url = self.provider.endpoints.get(pick.replica().endpoint)?;
+        let target = format!("{}/tokenize", url.path.trim_end_matches("/v1"));
+        self.question(pick.replica(), target)
+    }
+
+    /// Whether a model is a `LoRA` adapter, as its server's list says.
+    pub fn is_adapter(&self, model: &str) -> bool {
+        let cards = self.catalogue.cards();
+        let mut parents = cards.iter().filter(|card| card.id == model);
+        parents.any(|card| card.members.get("parent").is_some_and(|parent| !parent.is_null()))
     }
 
     fn question(&self, replica: &Replica, target: String) -> Option<Question> {

@@ -57,6 +57,7 @@ mod health;
 mod heartbeat;
 mod import;
 mod keys;
+mod kv_events;
 mod leaving;
 mod limits;
 mod limits_requests;

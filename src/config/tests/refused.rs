@@ -133,6 +133,18 @@ const REFUSED: &[(&str, &str)] = &[
         "1:51 `header` is only for `policy: consistent_hash`",
     ),
     (
+        "providers: [{name: p, kind: mock, kv_events: {port: 5557}}]",
+        "1:13 `kv_events` is only for `load_balancing: prefix_affinity`",
+    ),
+    (
+        "providers: [{name: p, kind: mock, load_balancing: prefix_affinity, kv_events: {topic: kv}}]",
+        "1:79 `port` is missing in `kv_events`",
+    ),
+    (
+        "providers: [{name: p, kind: mock, load_balancing: prefix_affinity, kv_events: {port: 1, port_offset: 1}}]",
+        "1:79 `kv_events` has either `port` or `port_offset`, not both",
+    ),
+    (
         "providers: [{name: p, kind: mock, load_balancing: {policy: consistent_hash, header: a b}}]",
         "1:85 not the name of a header",
     ),

@@ -13,6 +13,7 @@ pub mod http2;
 pub mod matrix;
 pub mod otlp;
 pub mod port;
+pub mod publisher;
 pub mod relay;
 pub mod tunnel;
 pub mod upstream;

@@ -49,7 +49,12 @@ pub struct Call {
 
 /// Answers everything so.
 pub async fn with(behaviour: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Upstream {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    at("127.0.0.1", behaviour).await
+}
+
+/// … on a port of this address.
+pub async fn at(ip: &str, behaviour: impl Fn(&Call) -> Answer + Send + Sync + 'static) -> Upstream {
+    let listener = TcpListener::bind((ip, 0)).await.unwrap();
     let shared = Arc::new(Shared {
         behaviour: Mutex::new(Arc::new(behaviour)),
         calls: Mutex::default(),
