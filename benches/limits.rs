@@ -24,6 +24,7 @@ fn subjects() -> [Arc<Subject>; 2] {
         max_concurrent: 1_000,
         max_ips: 0,
         budget: Some(budget),
+        ..Allowance::default()
     };
     let rate = Some(RateLimit { requests_per_second: u32::MAX, burst_size: u32::MAX });
     let quota = Quota { group: Arc::from("large"), tokens: PLENTY, refresh: Period::Day, epoch: 0 };

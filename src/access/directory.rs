@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
 
-use super::key::KeyRecord;
+use super::key::{KeyPrivacy, KeyRecord};
 use super::keyring::Digest;
 use super::limits::{Subject, Terms, Who};
 use super::principal::{Grants, Made, Owner, Principal, Why};
@@ -195,7 +195,8 @@ impl Directory {
             known.forget_addresses();
         }
         let grants =
-            Grants::new(record.allowed_models.as_deref(), record.allowed_providers.as_deref());
+            Grants::new(record.allowed_models.as_deref(), record.allowed_providers.as_deref())
+                .within(record.limits.bounds());
         let disabled = || Box::from(record.disabled_reason.as_deref().unwrap_or_default());
         if let Some(known) = known {
             known.set_terms(Arc::clone(&terms));
@@ -211,6 +212,7 @@ impl Directory {
             expires_at: record.expires_at,
             max_ips: record.limits.max_ips,
             made: Made::Store,
+            strict: record.privacy == Some(KeyPrivacy::Strict),
         });
         if let Some(part) = self.keys.get_mut(principal.digest.part(PARTS)) {
             Arc::make_mut(part).replace(ByDigest(Arc::clone(&principal)));

@@ -12,9 +12,9 @@ const TRIES: u32 = 3;
 /// Something to be done with the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Errand {
-    /// A key was used from too many addresses.
+    /// A key is misused.
     DisableKey { id: String, reason: String },
-    /// A user called from too many addresses.
+    /// A user misuses its keys.
     DisableUser { id: String, reason: String },
 }
 

@@ -71,6 +71,17 @@ pub struct KeyRecord {
     /// A user has made it for itself, and it goes with that user.
     #[serde(default)]
     pub temporary: bool,
+    /// `None` is what the configuration says of everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<KeyPrivacy>,
+}
+
+/// What is kept of who calls with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyPrivacy {
+    /// No address, no device header and no content, anywhere.
+    Strict,
 }
 
 fn yes() -> bool {

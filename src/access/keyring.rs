@@ -113,7 +113,8 @@ impl Credential {
 fn principal(key: &config::Key, terms: &Arc<Terms>, known: Option<&Arc<Subject>>) -> Principal {
     // No id of the store's has such a form.
     let id: Arc<str> = Arc::from(format!("file/{}", key.name));
-    let grants = Grants::new(key.allowed_models.as_deref(), key.allowed_providers.as_deref());
+    let grants = Grants::new(key.allowed_models.as_deref(), key.allowed_providers.as_deref())
+        .within(key.limits.bounds());
     Principal {
         subject: counted(Who::Key, Arc::clone(&id), terms, known),
         id,
@@ -125,5 +126,6 @@ fn principal(key: &config::Key, terms: &Arc<Terms>, known: Option<&Arc<Subject>>
         expires_at: key.expires_at,
         max_ips: key.limits.max_ips,
         made: Made::File,
+        strict: key.strict,
     }
 }

@@ -1,5 +1,6 @@
 //! Who calls, and may they.
 
+pub mod abuse;
 mod credential;
 mod directory;
 mod errand;
@@ -20,7 +21,7 @@ pub use self::credential::{
 pub use self::directory::{Directory, Loading, Lookup, counted};
 pub use self::errand::Errand;
 pub use self::history::{Draft, Found, History, Kept};
-pub use self::key::KeyRecord;
+pub use self::key::{KeyPrivacy, KeyRecord};
 pub use self::keyring::{Digest, Keyring};
 pub use self::owners::{Origin, Owed, Owners};
 pub use self::principal::{Grants, Made, Owner, Principal, Why, globs_within};

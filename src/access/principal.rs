@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::keyring::Digest;
 use super::limits::Subject;
 use super::user::User;
-use crate::config::glob_matches;
+use crate::config::{Bounds, glob_matches};
 
 /// A caller that is known.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct Principal {
     /// Addresses the key may be used from; 0 is any number.
     pub(super) max_ips: u32,
     pub(super) made: Made,
+    /// `privacy: strict` holds for its requests.
+    pub(super) strict: bool,
 }
 
 /// Where a key comes from.
@@ -50,11 +52,12 @@ pub enum Owner {
     User(Arc<User>),
 }
 
-/// What may be used, in names and globs; `None` is all.
+/// What may be used, in names and globs (`None` is all), and how much of it at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     models: Option<Box<[Box<str>]>>,
     providers: Option<Box<[Box<str>]>>,
+    bounds: Bounds,
 }
 
 /// Why a key that is known is refused.
@@ -85,6 +88,7 @@ impl Principal {
             expires_at: None,
             max_ips: 0,
             made: Made::Nowhere,
+            strict: false,
         }
     }
 
@@ -97,6 +101,12 @@ impl Principal {
     pub fn may_use_provider(&self, provider: &str) -> bool {
         self.grants.allow_provider(provider)
             && self.user_allows(|grants| grants.allow_provider(provider))
+    }
+
+    /// What one request may ask for: the smaller of what the key and its user may.
+    pub fn bounds(&self) -> Bounds {
+        let user = self.user().and_then(|user| user.ask(|state| state.grants.bounds));
+        self.grants.bounds.and(user.unwrap_or_default())
     }
 
     fn user_allows(&self, question: impl FnOnce(&Grants) -> bool) -> bool {
@@ -136,6 +146,11 @@ impl Principal {
         self.made
     }
 
+    /// Whether nothing of who calls is kept.
+    pub fn is_private(&self) -> bool {
+        self.strict
+    }
+
     /// Addresses the key may be used from; 0 is any number.
     pub fn max_ips(&self) -> u32 {
         self.max_ips
@@ -171,7 +186,14 @@ impl Principal {
 impl Grants {
     pub fn new(models: Option<&[String]>, providers: Option<&[String]>) -> Self {
         let kept = |list: &[String]| list.iter().map(|glob| Box::from(glob.as_str())).collect();
-        Self { models: models.map(kept), providers: providers.map(kept) }
+        let bounds = Bounds::default();
+        Self { models: models.map(kept), providers: providers.map(kept), bounds }
+    }
+
+    /// … and so much in one request.
+    #[must_use]
+    pub fn within(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
     }
 
     pub fn allow_model(&self, model: &str) -> bool {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::mpsc;
 
+use super::abuse::Watch;
 use super::directory::{Directory, Loading, Lookup};
 use super::errand::Errand;
 use super::keyring::Digest;
@@ -27,6 +28,8 @@ pub struct Registry {
     pub limits: Arc<Limits>,
     /// Makes keys for whoever may have one.
     pub issuer: Issuer,
+    /// Who asks how often, and who tries keys.
+    pub watch: Watch,
     /// What the configuration says of every user.
     rules: ArcSwap<Rules>,
     /// There is to be a store.
@@ -52,6 +55,7 @@ impl Registry {
             directory: ArcSwap::from_pointee(Directory::empty()),
             limits,
             issuer: Issuer::default(),
+            watch: Watch::default(),
             rules: ArcSwap::default(),
             configured,
             loaded: AtomicBool::new(false),

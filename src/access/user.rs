@@ -212,7 +212,8 @@ impl State {
             grants: Grants::new(
                 record.allowed_models.as_deref(),
                 record.allowed_providers.as_deref(),
-            ),
+            )
+            .within(record.limits.bounds()),
             rate_limit: record.rate_limit,
             limits: record.limits.clone(),
             quotas: record.quotas.clone(),

@@ -219,6 +219,9 @@ fn limits_within(asked: &Allowance, have: &Allowance) -> bool {
         && within(asked.requests_per_minute, have.requests_per_minute)
         && within(asked.tokens_per_minute, have.tokens_per_minute)
         && within(asked.max_concurrent.into(), have.max_concurrent.into())
+        && within(asked.max_output_tokens, have.max_output_tokens)
+        && within(asked.max_prompt_tokens, have.max_prompt_tokens)
+        && within(asked.max_images.into(), have.max_images.into())
 }
 
 #[cfg(test)]

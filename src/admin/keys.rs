@@ -22,7 +22,7 @@ use super::records::{self, By, Kept as _, form_of, view};
 use super::refusal::{Answer, Refusal};
 use super::shown;
 use crate::access::limits::Now;
-use crate::access::{Digest, KeyRecord, UserRecord, key};
+use crate::access::{Digest, KeyPrivacy, KeyRecord, UserRecord, key};
 use crate::config::{Allowance, RateLimit, Secret};
 use crate::store::Expected;
 
@@ -54,11 +54,14 @@ pub struct KeyForm {
     /// `{requests_per_second, burst_size}`; 0 and 0 block.
     #[schema(value_type = Option<Object>)]
     rate_limit: Option<RateLimit>,
-    /// `{requests_per_minute, tokens_per_minute, max_concurrent, max_ips, budget: {usd, per}}`; 0 is
-    /// unlimited.
+    /// `{requests_per_minute, tokens_per_minute, max_concurrent, max_ips, max_output_tokens,
+    /// max_prompt_tokens, max_images, budget: {usd, per}}`; 0 is unlimited.
     #[schema(value_type = Option<Object>)]
     limits: Option<Allowance>,
     tags: Option<Vec<String>>,
+    /// `strict`: no address, no device header and no content of its calls is kept.
+    #[schema(value_type = Option<String>)]
+    privacy: Option<KeyPrivacy>,
 }
 
 /// A secret that has just been given or made.
@@ -106,6 +109,7 @@ async fn create(State(desk): records::State, Extension(by): By, given: Given) ->
         tags: Vec::new(),
         created_at: Now::by_clock().0,
         temporary: false,
+        privacy: None,
     };
     form.fill(&mut record)?;
     fresh.put(&mut record);
@@ -265,6 +269,7 @@ impl KeyForm {
         record.rate_limit = self.rate_limit;
         record.limits = self.limits.clone().unwrap_or_default();
         record.tags = self.tags.clone().unwrap_or_default();
+        record.privacy = self.privacy;
         Ok(())
     }
 }
@@ -351,6 +356,7 @@ mod tests {
             Just("is_enabled"),
             Just("allowed_models"),
             Just("tags"),
+            Just("privacy"),
             Just("targets"),
             Just("provider"),
             Just("kind"),

@@ -57,7 +57,10 @@ pub fn configuration(config: &Config) -> Value {
         },
         "metrics": { "on_data_listener": config.metrics.on_data_listener },
         "privacy": {
-            "log_client_ip": config.privacy.log_client_ip, "strict": config.privacy.strict,
+            "log_client_ip": config.privacy.log_client_ip,
+            "log_user_agent": config.privacy.log_user_agent,
+            "forward_device_headers": config.privacy.forward_device_headers,
+            "strict": config.privacy.strict,
         },
         "cors": config.cors.as_ref().map(|cors| json!({ "allow_origins": cors.allow_origins })),
         "trusted_proxies":
@@ -181,6 +184,7 @@ fn key(key: &config::Key) -> Value {
         "rate_limit": key.rate_limit,
         "limits": key.limits,
         "tags": key.tags,
+        "privacy": key.strict.then_some("strict"),
     })
 }
 

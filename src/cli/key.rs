@@ -16,8 +16,16 @@ const KEYS: Noun = Noun {
 };
 
 /// What a new key has not.
-const CLEARED: [&str; 7] =
-    ["user", "allowed_models", "allowed_providers", "expires_at", "rate_limit", "limits", "tags"];
+const CLEARED: [&str; 8] = [
+    "user",
+    "allowed_models",
+    "allowed_providers",
+    "expires_at",
+    "rate_limit",
+    "limits",
+    "tags",
+    "privacy",
+];
 
 #[derive(clap::Args)]
 #[group(skip)]

@@ -32,6 +32,15 @@ pub struct Grants {
     /// Requests at once
     #[arg(long, value_name = "N")]
     max_concurrent: Option<u32>,
+    /// Tokens that one request may ask for
+    #[arg(long, value_name = "N")]
+    max_output_tokens: Option<u64>,
+    /// Tokens of one request's prompt
+    #[arg(long, value_name = "N")]
+    max_prompt_tokens: Option<u64>,
+    /// Images in one request
+    #[arg(long, value_name = "N")]
+    max_images: Option<u32>,
     /// US dollars per hour, day, week, month, or in all: 25.50/month, 100/total; 0 is unlimited
     #[arg(long, value_name = "USD/PERIOD", value_parser = budget)]
     budget: Option<Budget>,
@@ -99,6 +108,9 @@ impl Grants {
             ("requests_per_minute", self.requests_per_minute),
             ("tokens_per_minute", self.tokens_per_minute),
             ("max_concurrent", self.max_concurrent.map(u64::from)),
+            ("max_output_tokens", self.max_output_tokens),
+            ("max_prompt_tokens", self.max_prompt_tokens),
+            ("max_images", self.max_images.map(u64::from)),
         ] {
             if let Some(value) = value {
                 limits.insert(name.to_owned(), json!(value));

@@ -10,8 +10,8 @@ use croner::parser::{CronParser, Seconds, Year};
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Problem;
 use super::read::Value;
+use super::{Bounds, Problem};
 
 /// What one US dollar is in nanodollars.
 pub const NANOS_PER_USD: u64 = 1_000_000_000;
@@ -38,6 +38,15 @@ pub struct Allowance {
     pub max_concurrent: u32,
     /// Addresses it is called from.
     pub max_ips: u32,
+    /// Tokens that one request may ask for, of all its answers together.
+    #[serde(skip_serializing_if = "is_unlimited")]
+    pub max_output_tokens: u64,
+    /// Tokens of one request's prompt, as estimated.
+    #[serde(skip_serializing_if = "is_unlimited")]
+    pub max_prompt_tokens: u64,
+    /// Images in one request.
+    #[serde(skip_serializing_if = "is_unlimited")]
+    pub max_images: u32,
     /// Money in a period.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "some_money")]
     pub budget: Option<Budget>,
@@ -77,6 +86,11 @@ pub enum Period {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be hour, day, week, month, total or a cron expression of five fields")]
 pub struct PeriodError;
+
+/// What an older process would not know is written only where it says something.
+fn is_unlimited<T: Default + PartialEq>(limit: &T) -> bool {
+    *limit == T::default()
+}
 
 /// Reads dollars exactly: `25`, `25.50`, at most nine decimals.
 pub fn parse_usd(text: &str) -> Option<u64> {
@@ -156,6 +170,9 @@ impl Allowance {
             tokens_per_minute: s.read("tokens_per_minute", Value::count).unwrap_or_default(),
             max_concurrent: s.read("max_concurrent", Value::small_count).unwrap_or_default(),
             max_ips: s.read("max_ips", Value::small_count).unwrap_or_default(),
+            max_output_tokens: s.read("max_output_tokens", Value::count).unwrap_or_default(),
+            max_prompt_tokens: s.read("max_prompt_tokens", Value::count).unwrap_or_default(),
+            max_images: s.read("max_images", Value::small_count).unwrap_or_default(),
             budget: s.read("budget", Budget::read).filter(|budget| budget.nanos > 0),
         })
     }
@@ -163,6 +180,15 @@ impl Allowance {
     /// Whether it limits nothing.
     pub fn is_unlimited(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What one request may ask for.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            max_output_tokens: self.max_output_tokens,
+            max_prompt_tokens: self.max_prompt_tokens,
+            max_images: self.max_images,
+        }
     }
 }
 

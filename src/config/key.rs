@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::names::Noun;
 use super::read::Value;
-use super::{Allowance, Location, RateLimit, Secret};
+use super::{Allowance, Location, Privacy, RateLimit, Secret};
 
 /// One caller's key.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Key {
     pub rate_limit: Option<RateLimit>,
     /// What it may use.
     pub limits: Allowance,
+    /// `privacy: strict` holds for its requests.
+    pub strict: bool,
     /// Where it stands in the file.
     pub location: Location,
 }
@@ -62,6 +64,7 @@ impl Key {
             let tags = s.read("tags", |v| v.list(Value::name)).unwrap_or_default();
             let rate_limit = s.read("rate_limit", RateLimit::read);
             let limits = s.read("limits", Allowance::read).unwrap_or_default();
+            let strict = s.read("privacy", Privacy::read_strict).unwrap_or_default();
             match (s.has("key"), s.has("key_sha256")) {
                 (true, true) => s.error("give `key` or `key_sha256`, not both")?,
                 (false, false) => s.error("`key` is missing in `keys`")?,
@@ -79,6 +82,7 @@ impl Key {
                 tags,
                 rate_limit,
                 limits,
+                strict,
                 location: s.location(),
             })
         })?

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::Privacy;
 use super::read::Value;
 
 /// One address clients are served on.
@@ -12,6 +13,8 @@ pub struct Listen {
     pub address: SocketAddr,
     /// With what certificate; absent means plain.
     pub tls: Option<ListenTls>,
+    /// `privacy: strict` holds for those who call here.
+    pub strict: bool,
 }
 
 /// A listener's certificate and key, in PEM files.
@@ -33,7 +36,13 @@ impl Listen {
 
     /// A listener without TLS.
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None }
+        Self { address, tls: None, strict: false }
+    }
+
+    /// Whether a connection to this local address came in here.
+    pub fn takes(&self, local: SocketAddr) -> bool {
+        let (here, there) = (self.address.ip().to_canonical(), local.ip().to_canonical());
+        self.address.port() == local.port() && (here.is_unspecified() || here == there)
     }
 
     /// Whether only this machine can reach it.
@@ -46,7 +55,8 @@ impl Listen {
     pub(super) fn read(value: Value) -> Option<Self> {
         value.section(|s| {
             let tls = s.read("tls", ListenTls::read);
-            s.require("address", Value::address).map(|address| Self { address, tls })
+            let strict = s.read("privacy", Privacy::read_strict).unwrap_or_default();
+            s.require("address", Value::address).map(|address| Self { address, tls, strict })
         })?
     }
 }

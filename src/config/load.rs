@@ -1,10 +1,8 @@
 //! From text to a checked configuration.
 
-use std::net::IpAddr;
 use std::path::Path;
 
-use ipnet::IpNet;
-
+use super::abuse::network;
 use super::findings::Findings;
 use super::names::Noun;
 use super::overrides::Overrides;
@@ -12,9 +10,9 @@ use super::prices::PriceList;
 use super::read::{Section, Value};
 use super::tree::Node;
 use super::{
-    AccessLog, Admin, Capability, Config, Cors, Key, Limits, Listen, Metrics, Model, Objects,
-    Privacy, Problem, Provider, Quotas, Responses, Retry, Source, Store, TemporaryKeys, Timeouts,
-    Tracing, Translation, Users, check, dynamic, expand, pingora, store, tree, unbuilt,
+    Abuse, AccessLog, Admin, Capability, Config, Cors, Key, Limits, Listen, Metrics, Model,
+    Objects, Privacy, Problem, Provider, Quotas, Responses, Retry, Source, Store, TemporaryKeys,
+    Timeouts, Tracing, Translation, Users, check, dynamic, expand, pingora, store, tree, unbuilt,
 };
 
 /// Parses, expands and checks a configuration; every mistake is found in one run.
@@ -86,6 +84,7 @@ fn read(tree: &Node, folder: &Path, findings: &Findings) -> Option<Config> {
             metrics: s.read("metrics", Metrics::read).unwrap_or_default(),
             access_log: s.switch("access_log", None, AccessLog::read),
             tracing: s.switch("tracing", None, Tracing::read),
+            abuse: s.read("abuse", Abuse::read).unwrap_or_default(),
             privacy: s.read("privacy", Privacy::read).unwrap_or_default(),
             responses: s.read("responses", Responses::read).unwrap_or_default(),
             objects: s.read("objects", Objects::read).unwrap_or_default(),
@@ -115,12 +114,4 @@ fn model_prefix(value: Value) -> Option<String> {
         return value.must_be_hint("a name without a slash at its end", "the slash is understood");
     }
     Some(prefix)
-}
-
-/// Reads a network; a single address is a network of one.
-fn network(value: Value) -> Option<IpNet> {
-    let wanted = "a network or an address";
-    let text = &value.scalar(wanted)?.text;
-    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    network.ok().or_else(|| value.must_be_hint(wanted, "such as 10.0.0.0/8 or ::1"))
 }

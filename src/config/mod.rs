@@ -4,6 +4,7 @@
 //! `expand` from the environment, each section reads itself from the tree with the kit in `read` and
 //! `scalars`, and `check` looks at what no section can see alone.
 
+mod abuse;
 mod access_log;
 mod admin;
 mod allowance;
@@ -62,6 +63,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::abuse::{
+    Abuse, Action, Bounds, ContentRule, FailedKeys, Measure, Moderation, Moderator, Networks,
+    OnError, Pace, Patterns, Sites,
+};
 pub use self::access_log::{AccessLog, LogFormat, Rotate};
 pub use self::admin::Admin;
 pub use self::allowance::{
@@ -149,6 +154,8 @@ pub struct Config {
     pub access_log: Option<AccessLog>,
     /// Where spans of requests go; absent means nowhere.
     pub tracing: Option<Tracing>,
+    /// Who and what is kept out, slowed down or looked at before it is served.
+    pub abuse: Abuse,
     /// What is kept about a caller.
     pub privacy: Privacy,
     /// What is kept of responses whose provider cannot keep them.
@@ -266,6 +273,7 @@ impl Default for Config {
             metrics: Metrics::default(),
             access_log: None,
             tracing: None,
+            abuse: Abuse::default(),
             privacy: Privacy::default(),
             responses: Responses::default(),
             objects: Objects::default(),

@@ -68,7 +68,10 @@ impl Overrides {
     /// Changes the listeners of the file; whether it did.
     pub fn change_listen(&self, listen: &mut Vec<Listen>) -> bool {
         if !self.listen.is_empty() {
-            *listen = self.listen.iter().copied().map(Listen::plain).collect();
+            // What the file says of privacy is no matter of addresses.
+            let strict = listen.iter().any(|listen| listen.strict);
+            let plain = |address| Listen { strict, ..Listen::plain(address) };
+            *listen = self.listen.iter().copied().map(plain).collect();
             return true;
         }
         let Some(first) = listen.first_mut() else { return false };

@@ -17,6 +17,7 @@ pub mod multipart;
 pub mod openai_chat;
 pub mod openai_responses;
 mod operation;
+mod texts;
 pub mod translate;
 
 use bytes::Bytes;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use crate::config::Dialect;
 use canonical::Refusal;
 pub use operation::{Operation, Task};
+pub use texts::{Piece, texts};
 
 /// The body of an error answer, in the caller's dialect.
 pub fn write_refusal(caller: Dialect, refusal: &Refusal) -> Bytes {

@@ -10,6 +10,8 @@ use super::stream::Stage;
 use crate::access::limits::{Claim, Now, Reservation, Standing, Subject, Used};
 use crate::ledger::{self, UsageBook, UsedBy, estimate_prompt};
 use crate::protocol::edit::{Bounds, Usage};
+use crate::protocol::json::Members;
+use crate::protocol::json::{Members, WrongType};
 use crate::protocol::{Operation, Task};
 use crate::routing::Leg;
 
@@ -132,13 +134,7 @@ fn claim(ctx: &mut Context) -> Result<Claim, Refusal> {
         return Ok(Claim::default());
     }
     let prompt = estimate_prompt(bytes);
-    let (asked, answers) = if has_answer(ctx.asked.operation) {
-        let bounds = Bounds::read(bytes, members)?;
-        let each = bounds.answers.unwrap_or(1).max(1);
-        (bounds.longest, each.saturating_mul(prompts(members.raw(bytes, "prompt"))))
-    } else {
-        (Some(0), 1)
-    };
+    let (asked, answers) = answers(ctx, bytes, members)?;
     let behind = members.boolean(bytes, "background")?.unwrap_or(false);
     let (mut tokens, mut cost_nanos, mut unseen) = (prompt, 0, 0);
     for leg in ctx.course.hops.iter().filter_map(|hop| hop.leg.as_ref()) {
@@ -153,6 +149,27 @@ fn claim(ctx: &mut Context) -> Result<Claim, Refusal> {
     let quota_group = asked.and_then(|leg| ctx.snapshot.rules.group_of(&leg.asked));
     (ctx.account.prompt, ctx.account.unseen) = (prompt, unseen);
     Ok(Claim { tokens, cost_nanos, quota_group })
+}
+
+/// The longest that each answer may be as the request asks, and how many there are.
+fn answers(
+    ctx: &Context,
+    bytes: &[u8],
+    members: &Members,
+) -> Result<(Option<u64>, u64), Refusal> {
+    if !has_answer(ctx.asked.operation) {
+        return Ok((Some(0), 1));
+    }
+    let bounds = Bounds::read(bytes, members)?;
+    let each = bounds.answers.unwrap_or(1).max(1);
+    Ok((bounds.longest, each.saturating_mul(prompts(members.raw(bytes, "prompt")))))
+}
+
+/// The tokens of all answers together that the request asks for; `None` when it leaves that open.
+pub fn output_asked(ctx: &Context) -> Result<Option<u64>, Refusal> {
+    let Body::Json { bytes, members } = &ctx.body else { return Ok(None) };
+    let (longest, answers) = answers(ctx, bytes, members)?;
+    Ok(longest.map(|longest| longest.saturating_mul(answers)))
 }
 
 /// How many prompts a completion has: each is answered. A list of numbers is one.
@@ -178,7 +195,8 @@ fn longest(leg: &Leg, asked: Option<u64>, most: u32) -> u64 {
     }
 }
 
-fn counts_tokens(ctx: &Context) -> bool {
+/// Whether what it asks for is counted in tokens.
+pub fn counts_tokens(ctx: &Context) -> bool {
     let Some(call) = ctx.endpoint.and_then(|endpoint| endpoint.routed()) else { return false };
     match call.operation {
         Operation::Other => PROMPT_ONLY.contains(&call.label),

@@ -16,10 +16,12 @@ use super::buffered::count;
 use super::context::{Asked, Body, Context, Framing, Hop};
 use super::cut::Cut;
 use super::refusal::Refusal;
-use super::{Gateway, account, cors, cross, heads, history, hold, objects, standing, tunnel};
+use super::{
+    Gateway, abuse, account, cors, cross, heads, history, hold, inspect, objects, standing, tunnel,
+};
 use crate::access::percent_decoded;
 use crate::audit::Record;
-use crate::config::Dialect;
+use crate::config::{Dialect, Privacy};
 use crate::protocol::edit::wants_usage;
 use crate::protocol::json;
 use crate::protocol::multipart::Scanner;
@@ -46,6 +48,7 @@ pub async fn admit(
     gateway: &Gateway,
 ) -> Result<Admitted, Refusal> {
     fault!("proxy::admit", |_| Err(Refusal::internal()));
+    abuse::check_source(ctx, session, gateway)?;
     let (plain, said) = rewrite(session)?.unzip();
     let request = session.req_header();
     let path = request.uri.path();
@@ -72,7 +75,15 @@ pub async fn admit(
     {
         return Ok(Admitted::Local(local));
     }
-    authenticate(ctx, session, gateway, endpoint)?;
+    if let Err(refusal) = authenticate(ctx, session, gateway, endpoint) {
+        let wrong = refusal == Refusal::unknown_key();
+        let late = if wrong { abuse::after_wrong_key(ctx, session, gateway).await } else { None };
+        return Err(late.unwrap_or(refusal));
+    }
+    if ctx.principal.as_ref().is_some_and(|who| who.is_private()) {
+        (ctx.privacy, ctx.client) = (Privacy::STRICT, None);
+    }
+    abuse::check_user(ctx, gateway)?;
     let mut form = None;
     match endpoint {
         Endpoint::Local(local) => return Ok(Admitted::Local(local)),
@@ -99,6 +110,7 @@ pub async fn admit(
     if ctx.note.wanted {
         ctx.note.body(&ctx.body);
     }
+    inspect::inspect(ctx, gateway).await?;
     account::open(ctx, gateway)?;
     if let Some(count) = cross::count_here(ctx)? {
         return Ok(Admitted::Told(count));

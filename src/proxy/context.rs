@@ -21,7 +21,7 @@ use super::stream::Stage;
 use super::trace::Trace;
 use crate::access::{Credential, Principal};
 use crate::balance::Replica;
-use crate::config::Dialect;
+use crate::config::{Dialect, Privacy};
 use crate::protocol::Operation;
 use crate::protocol::json::Members;
 use crate::provider::ApiKey;
@@ -45,6 +45,8 @@ pub struct Context {
     /// Whose dialect refusals are written in.
     pub caller: Dialect,
     pub endpoint: Option<Endpoint>,
+    /// What may be kept of who asks, and told on.
+    pub privacy: Privacy,
     /// Absent when privacy says so.
     pub client: Option<IpAddr>,
     pub principal: Option<Arc<Principal>>,
@@ -181,6 +183,7 @@ pub struct UnderWay {
 
 impl Context {
     pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        let privacy = snapshot.config.privacy;
         Self {
             snapshot,
             started: Instant::now(),
@@ -188,6 +191,7 @@ impl Context {
             request_id: HeaderValue::from_static(""),
             caller: Dialect::OpenaiChat,
             endpoint: None,
+            privacy,
             client: None,
             principal: None,
             account: Account::default(),

@@ -105,6 +105,9 @@ fn patience(ctx: &Context, attempt: &Attempt) -> Option<Patience> {
     needed.then_some(Patience { first_byte, between_chunks, heartbeat })
 }
 
+/// What providers are told of the caller's program where that must not go on.
+const OURS: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
+
 /// Headers that stay with us.
 const NOT_FORWARDED: [&str; 29] = [
     "accept-encoding",
@@ -142,6 +145,27 @@ const NOT_FORWARDED: [&str; 29] = [
 /// theirs, and our own.
 const FAMILIES_NOT_FORWARDED: [&str; 5] =
     ["x-amz-", "x-envoy-", "x-forebay-", "x-forwarded-", "x-original-"];
+
+/// Headers that tell a provider what is wanted and nothing of who wants it, where more must not go on.
+const DISCREET: [&str; 12] = [
+    "accept",
+    "anthropic-beta",
+    "anthropic-version",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "openai-beta",
+    "openai-organization",
+    "openai-project",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Whether a header tells nothing of the caller's device and program.
+fn is_discreet(name: &str) -> bool {
+    DISCREET.contains(&name) || name.starts_with("sec-websocket-")
+}
 
 /// Whether a header of the client's goes on to the provider. Not what is between the client and us,
 /// what would tell the provider more than it needs, what some servers take for another method, path
@@ -203,13 +227,14 @@ fn write_head(
     let never_ours =
         matches!(attempt.auth, Auth::Callers(_)) || provider.client_auth == ClientAuth::Forward;
     let upgrades = ctx.endpoint == Some(Endpoint::Realtime);
+    let discreet = !ctx.privacy.forward_device_headers;
     let unwanted = |name: &&HeaderName| {
         let upgrade = **name == header::UPGRADE || **name == header::CONNECTION;
         let goes = match crossing {
             Some(_) => cross::crosses(name.as_str()),
             None => is_forwarded(name.as_str(), ours),
         };
-        !goes || (upgrade && !upgrades)
+        !goes || (upgrade && !upgrades) || (discreet && !is_discreet(name.as_str()))
     };
     let unwanted: Vec<HeaderName> = request.headers.keys().filter(unwanted).cloned().collect();
     if let Some(crossing) = crossing {
@@ -227,6 +252,9 @@ fn write_head(
             let offered = HeaderValue::try_from(offered);
             let offered = offered.or_err(ErrorType::InternalError, "an invalid subprotocol")?;
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, offered);
+        }
+        if discreet {
+            headers.insert(header::USER_AGENT, HeaderValue::from_static(OURS));
         }
         if let Some(host) = provider.host(endpoint) {
             headers.insert(header::HOST, host.clone());

@@ -63,7 +63,7 @@ pub fn open(ctx: &mut Context, gateway: &Gateway) -> Result<(), Refusal> {
         own: None,
         unknown: None,
         echo: None,
-        keeps: makes && !declined && ctx.snapshot.config.keeps_responses(),
+        keeps: makes && !declined && keeps(ctx),
     };
     if let Some(id) = previous {
         match find(ctx, gateway, &id) {
@@ -76,9 +76,14 @@ pub fn open(ctx: &mut Context, gateway: &Gateway) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Responses have content, which is not kept of everybody.
+fn keeps(ctx: &Context) -> bool {
+    ctx.snapshot.config.keeps_responses() && !ctx.privacy.strict
+}
+
 fn find(ctx: &Context, gateway: &Gateway, id: &str) -> Found {
     let config = &ctx.snapshot.config;
-    let Some(principal) = ctx.principal.as_ref().filter(|_| config.keeps_responses()) else {
+    let Some(principal) = ctx.principal.as_ref().filter(|_| keeps(ctx)) else {
         return Found::Unknown;
     };
     let keep = i64::try_from(config.responses.keep.as_millis()).unwrap_or(i64::MAX);

@@ -1,5 +1,6 @@
 //! Door 1, the data plane: a request's way through pingora's phases, in the order of its life.
 
+mod abuse;
 mod account;
 mod address;
 mod admit;
@@ -21,9 +22,11 @@ mod forward;
 mod heads;
 mod history;
 mod hold;
+mod inspect;
 mod local;
 mod me;
 mod models;
+mod moderate;
 mod note;
 mod objects;
 mod operators;
@@ -40,6 +43,7 @@ mod temporary;
 mod trace;
 mod tunnel;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -61,10 +65,12 @@ pub use self::context::Context;
 use self::cut::Cut;
 pub use self::cut::until_told;
 pub use self::edge::{CONNECTION, Connection};
+pub use self::moderate::Moderators;
 pub use self::operators::Operators;
 use self::refusal::Refusal;
 pub use self::rescue::answer_unread;
 use crate::access::{History, Owners, Registry};
+use crate::config::Privacy;
 use crate::ledger::UsageBook;
 use crate::routing::Endpoint;
 use crate::snapshot::{LastReload, Snapshot};
@@ -94,6 +100,8 @@ pub struct Gateway {
     pub access_log: Arc<AccessLog>,
     /// The spans of requests, until they are sent.
     pub spans: Arc<Spans>,
+    /// Who is asked whether what a request says is harmless.
+    pub moderators: Moderators,
     /// False while draining.
     pub ready: Arc<AtomicBool>,
     /// Turns true when streams must end.
@@ -283,7 +291,10 @@ impl Gateway {
         ctx.caller = admit::caller(request.uri.path(), &request.headers);
         fault!("proxy::begin", |_| Error::e_explain(ErrorType::InternalError, "fault"));
         let config = &ctx.snapshot.config;
-        if config.privacy.log_client_ip {
+        if ctx.snapshot.is_strict_at(|| local_address(session)) {
+            ctx.privacy = Privacy::STRICT;
+        }
+        if ctx.privacy.log_client_ip {
             let peer = session.client_addr().and_then(|address| address.as_inet());
             let headers = &session.req_header().headers;
             ctx.client = peer.map(|peer| edge::client(peer.ip(), headers, &config.trusted_proxies));
@@ -338,6 +349,11 @@ impl Gateway {
         rescue::refuse(session, ctx, &refusal).await;
         Ok(true)
     }
+}
+
+/// Where a request came in.
+fn local_address(session: &Session) -> Option<SocketAddr> {
+    session.downstream_session.server_addr()?.as_inet().copied()
 }
 
 /// 128 random bits in hexadecimal digits.

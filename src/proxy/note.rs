@@ -12,7 +12,6 @@ use super::context::{Body, Context};
 use crate::audit::{Record, Spent};
 use crate::config::Dialect;
 use crate::protocol::Operation;
-use crate::routing::Leg;
 
 /// Where an answer tells why it ends: at its end, or in a short event.
 const END: usize = 4 << 10;
@@ -86,11 +85,16 @@ pub fn record(ctx: &Context, bill: Option<Bill>) -> Record {
     let attempt = ctx.course.current.as_ref();
     let leg = attempt.and_then(|attempt| attempt.leg.as_ref());
     let asked = ctx.course.hops.first().and_then(|hop| hop.leg.as_ref());
-    let asked = asked.map(|leg| Record::bounded(&leg.asked));
+    let privacy = ctx.privacy;
+    // A name that is none of the configuration's is a caller's own words.
+    let tells = |name: &str| !privacy.strict || name == ctx.model_label();
+    let asked = asked.map(|leg| &*leg.asked).filter(|name| tells(name)).map(Record::bounded);
+    let refused = ctx.note.refused_model.clone().filter(|_| !privacy.strict);
+    let served = leg.map(|leg| (leg.upstream_model(), &*leg.asked));
+    let served = served.filter(|(served, asked)| served != asked || tells(served));
     let dialect = ctx.asked.operation.dialect().unwrap_or(ctx.caller);
     let spoken = attempt.map(|attempt| attempt.crossing.as_ref().map_or(dialect, |it| it.provider));
-    let privacy = &ctx.snapshot.config.privacy;
-    let agent = ctx.note.user_agent.as_ref().filter(|_| !privacy.strict);
+    let agent = ctx.note.user_agent.as_ref().filter(|_| privacy.log_user_agent);
     let duration = ctx.started.elapsed();
     let began = SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH);
     let at = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -106,9 +110,9 @@ pub fn record(ctx: &Context, bill: Option<Bill>) -> Record {
         user: ctx.principal.as_ref().and_then(|principal| text(principal.owner())),
         client_dialect: dialect.word(),
         provider_dialect: spoken.map(Dialect::word),
-        asked_model: asked.or_else(|| ctx.note.refused_model.clone()),
+        asked_model: asked.or(refused),
         model: text(ctx.model_label()),
-        served_model: leg.map(Leg::upstream_model).map(Record::bounded),
+        served_model: served.map(|(served, _)| Record::bounded(served)),
         provider: text(ctx.provider_label()),
         replica: attempt.map(|attempt| attempt.pick.replica().address),
         attempts: ctx.course.attempts,

@@ -7,7 +7,7 @@ use http::Method;
 
 use crate::access::Why;
 use crate::access::limits::{Claim, Exceeded, LimitKind};
-use crate::config::{Dialect, format_usd};
+use crate::config::{Dialect, Measure, format_usd};
 use crate::protocol::canonical::{self, Invalid};
 use crate::protocol::edit::EditError;
 use crate::protocol::json::{ScanError, WrongType};
@@ -187,6 +187,51 @@ impl Refusal {
         let retry_after = Some(retry_after.max(Duration::from_secs(1)));
         let message = "This address has tried too often. Try again later.";
         Self { retry_after, ..Self::new(429, "rate_limit_exceeded", message) }
+    }
+
+    /// Nobody may call from there.
+    pub fn network_blocked() -> Self {
+        let message = "Requests from this network address are not allowed here.";
+        Self::new(403, "address_blocked", message)
+    }
+
+    /// No page of that site may call.
+    pub fn site_blocked() -> Self {
+        Self::new(403, "origin_blocked", "Requests from this web page are not allowed here.")
+    }
+
+    /// `whose`: an address, or a user.
+    pub fn too_many_requests(whose: &str, retry_after: Duration) -> Self {
+        let retry_after = Some(retry_after.max(Duration::from_secs(1)));
+        let message = format!("This {whose} sends requests more often than it may.");
+        Self { retry_after, ..Self::new(429, "rate_limit_exceeded", message) }
+    }
+
+    /// What the request says is not let through.
+    pub fn content(measure: &Measure) -> Self {
+        let message = measure.message.as_deref();
+        let message = message.unwrap_or("The content policy of this gateway refuses the request.");
+        Self::new(measure.status, "content_refused", message)
+    }
+
+    pub fn not_moderated() -> Self {
+        let message = "The request's content cannot be checked now. Send the request again.";
+        let retry_after = Some(Duration::from_secs(1));
+        Self { retry_after, ..Self::new(503, "moderation_unavailable", message) }
+    }
+
+    pub fn too_much_output(most: u64) -> Self {
+        let message = format!("A request may ask for at most {most} tokens of output here.");
+        Self::new(400, "invalid_request", message).about("max_tokens")
+    }
+
+    pub fn too_long_prompt(most: u64) -> Self {
+        let message = format!("A prompt may have at most {most} tokens here, by estimate.");
+        Self::new(400, "context_length_exceeded", message)
+    }
+
+    pub fn too_many_images(most: u32) -> Self {
+        Self::new(400, "too_many_images", format!("A request may have at most {most} images here."))
     }
 
     pub fn too_many_keys(retry_after: Duration) -> Self {

@@ -196,7 +196,7 @@ impl Try {
         if let Some(model) = &self.model {
             attributes.push(("gen_ai.request.model", model.clone().into()));
         }
-        if !ctx.snapshot.config.privacy.strict {
+        if !ctx.privacy.strict {
             attributes.push(("server.address", self.replica.ip().to_string().into()));
             attributes.push(("server.port", u64::from(self.replica.port()).into()));
         }

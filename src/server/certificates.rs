@@ -35,7 +35,7 @@ impl Certificates {
     /// Those of all listeners, as the configuration names them.
     pub fn read(listeners: &[Listen]) -> Result<Fresh, Unstartable> {
         let mut fresh = Vec::new();
-        for Listen { address, tls } in listeners {
+        for Listen { address, tls, .. } in listeners {
             let Some(tls) = tls else { continue };
             let key = read(tls);
             let failed = |reason| Unstartable::Listener { address: *address, reason };

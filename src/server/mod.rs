@@ -78,7 +78,7 @@ use crate::admin::{self, Admin, Listener};
 use crate::config::{self, Config, Secret};
 use crate::ledger::UsageBook;
 use crate::mock;
-use crate::proxy::{Gateway, Operators};
+use crate::proxy::{Gateway, Moderators, Operators};
 use crate::snapshot::{Origin, Snapshot, Uncompilable};
 use crate::telemetry::{self, AccessLog, Metrics, Spans};
 
@@ -187,6 +187,7 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
         access_log: Arc::clone(&house.access_log),
         spans: Arc::clone(&house.spans),
         operators: admin.as_ref().map(operators),
+        moderators: Moderators::default(),
         ready: Arc::clone(&ready),
         cut: cut.subscribe(),
         last_reload: house.reloader.last(),

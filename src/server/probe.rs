@@ -90,7 +90,7 @@ mod tests {
     fn it_asks_on_this_machine_and_without_tls_if_it_can() {
         let listen = |address: &str, tls: bool| {
             let tls = tls.then(|| ListenTls { cert: "cert".into(), key: "key".into() });
-            Listen { address: address.parse().unwrap(), tls }
+            Listen { tls, ..Listen::plain(address.parse().unwrap()) }
         };
         let asked = |listeners: &[Listen]| address(listeners).map(|url| url.to_string());
         let outside = listen("0.0.0.0:443", true);

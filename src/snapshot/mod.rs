@@ -6,10 +6,12 @@ mod tests;
 mod upstream;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use self::origin::{LastReload, Origin, Reload};
 pub use self::upstream::Upstream;
+use crate::access::abuse::Guard;
 use crate::access::limits::{Subject, Terms, Who};
 use crate::access::{Digest, Keyring, Principal, Rules, counted};
 use crate::balance::{Health, InvalidAuthority, Load};
@@ -34,6 +36,8 @@ pub struct Snapshot {
     subjects: HashMap<String, (Arc<Subject>, Arc<Terms>)>,
     /// What models cost.
     pub prices: Prices,
+    /// What it says of where requests come from.
+    pub guard: Guard,
     /// What holds for every user.
     pub rules: Arc<Rules>,
     /// The key of `admin`.
@@ -81,6 +85,7 @@ impl Snapshot {
             keyring: Keyring::new(&config.keys, before.map(|before| &before.keyring)),
             subjects: subjects(&models, &config, before),
             prices: Prices::compile(&config),
+            guard: Guard::new(&config.abuse),
             rules: Arc::new(Rules::of(&config)),
             operator: config.admin.as_ref().map(|admin| Digest::of(admin.key.expose())),
             open: config.open(),
@@ -97,6 +102,19 @@ impl Snapshot {
     /// What is counted of a model at one of its targets.
     pub fn series(&self, leg: &Leg) -> Option<&Series> {
         self.series.get(leg.model.index)?.get(leg.target)
+    }
+
+    /// Whether `privacy: strict` holds for all who came in at an address, which is only asked for
+    /// where listeners differ.
+    pub fn is_strict_at(&self, local: impl FnOnce() -> Option<SocketAddr>) -> bool {
+        if self.config.privacy.strict || !self.config.listen.iter().any(|listen| listen.strict) {
+            return self.config.privacy.strict;
+        }
+        // Who knows no better is discreet.
+        local().is_none_or(|local| {
+            let listen = self.config.listen.iter().find(|listen| listen.takes(local));
+            listen.is_none_or(|listen| listen.strict)
+        })
     }
 
     /// Whether this is the operators' key.

@@ -35,6 +35,7 @@ pub struct Metrics {
     pub connections: IntGauge,
     pub buffered: IntGauge,
     pub shed: IntCounter,
+    pub abuse: IntCounterVec,
     pub panics: IntCounter,
     lines: IntCounterVec,
     spans: IntCounterVec,
@@ -155,6 +156,11 @@ impl Metrics {
             connections: make.gauge("forebay_connections", "Client connections.")?,
             buffered: make.gauge("forebay_buffered_bytes", "Request bodies held in memory.")?,
             shed: make.counter("forebay_requests_shed_total", "Refused for want of memory.")?,
+            abuse: make.counters(
+                "forebay_abuse_total",
+                "Requests that a check of `abuse` caught, by check, rule and what was done.",
+                &["check", "rule", "action"],
+            )?,
             panics: make.counter("forebay_panics_total", "Panics: mistakes in the gateway.")?,
             lines: make.counters(
                 "forebay_access_log_lines_total",

@@ -13,6 +13,8 @@
 
 mod support;
 
+mod abuse;
+mod abuse_content;
 mod access_log;
 mod admin_api;
 mod admin_authorization;
@@ -22,6 +24,7 @@ mod admin_seeds;
 mod affinity;
 mod bodies;
 mod broken_streams;
+mod canaries;
 mod cli_db;
 mod cli_keys;
 mod cli_status;

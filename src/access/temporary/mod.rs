@@ -199,6 +199,7 @@ async fn write_key(store: &Store, user: &UserRecord, made: &NewKey) -> Result<()
         tags: Vec::new(),
         created_at: user.created_at,
         temporary: true,
+        privacy: None,
     };
     let body = serde_json::to_string(&record).map_err(|_| unwritable())?;
     let shown = record.shown();

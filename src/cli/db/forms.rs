@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::export::MOMENTS;
 use crate::access::key::{LONGEST_NAME, is_sound_name};
-use crate::access::{KeyRecord, Role, UserRecord};
+use crate::access::{KeyPrivacy, KeyRecord, Role, UserRecord};
 use crate::config::{Allowance, OnMaxIps, RateLimit, Secret};
 
 /// A key as it is written.
@@ -40,6 +40,7 @@ struct KeyForm {
     created_at: Option<i64>,
     #[serde(default)]
     temporary: bool,
+    privacy: Option<KeyPrivacy>,
 }
 
 /// A user as it is written.
@@ -127,6 +128,7 @@ pub fn key(item: Value, before: Option<&KeyRecord>, now: i64) -> Result<KeyRecor
         tags: form.tags,
         created_at: form.created_at.or(before.map(|before| before.created_at)).unwrap_or(now),
         temporary: form.temporary,
+        privacy: form.privacy,
         id,
         name,
         digest,

@@ -70,6 +70,7 @@ fn a_team_reads_as_it_is_meant() {
         max_concurrent: 4,
         max_ips: 3,
         budget: Some(budget),
+        ..Allowance::default()
     };
     assert_eq!(a.limits, limits);
     assert_eq!(b.expires_at, Some(32_474_775_600_000));

@@ -1,5 +1,6 @@
 //! Claims about whole configurations.
 
+mod abuse;
 mod accepted;
 mod clouds;
 mod dynamic;

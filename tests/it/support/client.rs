@@ -1,12 +1,13 @@
 //! A client in control of every byte, and conveniences for those who need none.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::http1::{Framing, Head, Io, Wire};
+use super::secrets;
 use super::within;
 
 /// Whom to call, and as whom.
@@ -14,6 +15,8 @@ use super::within;
 pub struct Client {
     pub address: SocketAddr,
     key: Option<String>,
+    /// Where it calls from; anywhere without.
+    source: Option<IpAddr>,
 }
 
 /// A request to be sent over a connection of its own.
@@ -70,12 +73,19 @@ pub const CHAT: &str = "/v1/chat/completions";
 
 impl Client {
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, key: None }
+        Self { address, key: None, source: None }
     }
 
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
+        secrets::note(key);
         Self { key: Some(key.to_owned()), ..self.clone() }
+    }
+
+    /// … that calls from this address of this machine.
+    #[must_use]
+    pub fn at(&self, source: &str) -> Self {
+        Self { source: Some(source.parse().unwrap()), ..self.clone() }
     }
 
     pub fn request(&self, method: &str, target: &str) -> Request {
@@ -110,7 +120,14 @@ impl Client {
     }
 
     pub async fn connect(&self) -> Connection {
-        let stream = TcpStream::connect(self.address).await;
+        let stream = match self.source {
+            None => TcpStream::connect(self.address).await,
+            Some(source) => {
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind((source, 0).into()).unwrap();
+                socket.connect(self.address).await
+            }
+        };
         let stream = stream.unwrap_or_else(|error| panic!("{}: {error}", self.address));
         stream.set_nodelay(true).unwrap();
         Connection::over(stream)

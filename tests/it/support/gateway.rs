@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::port::Port;
+use super::secrets;
 use super::upstream::Upstream;
 use super::{PATIENCE, eventually, within};
 
@@ -141,7 +142,11 @@ impl Plan {
         let address: SocketAddr = self.port.address().parse().unwrap();
         let mut command = self.command();
         let log = File::create(self.dir.path().join("stderr")).unwrap();
-        let out = if self.piped { Stdio::piped() } else { Stdio::null() };
+        let out = if self.piped {
+            Stdio::piped()
+        } else {
+            File::create(self.dir.path().join("stdout")).unwrap().into()
+        };
         command.stdin(Stdio::null()).stdout(out).stderr(log);
         Gateway {
             address,
@@ -173,6 +178,7 @@ impl Plan {
         if !yaml.contains("threads:") {
             yaml.push_str("\nthreads: 2\n");
         }
+        secrets::note_all(&yaml);
         let yaml = yaml.replace("@listen", &self.port.address());
         let path = self.dir.path().join("forebay.yaml");
         std::fs::write(&path, yaml.replace("@admin", &self.admin.address())).unwrap();
@@ -377,6 +383,8 @@ impl Drop for Gateway {
         let _status = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- the gateway said ---\n{}", self.log());
+        } else {
+            secrets::look(self.dir.path());
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod otlp;
 pub mod port;
 pub mod publisher;
 pub mod relay;
+pub mod secrets;
 pub mod tunnel;
 pub mod upstream;
 pub mod vault;
