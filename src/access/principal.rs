@@ -97,6 +97,11 @@ impl Principal {
         self.grants.allow_model(model) && self.user_allows(|grants| grants.allow_model(model))
     }
 
+    /// May this caller use whatever model a file of its may name?
+    pub fn may_use_any_model(&self) -> bool {
+        self.grants.allow_any_model() && self.user_allows(Grants::allow_any_model)
+    }
+
     /// May this caller's requests go to the provider of this name?
     pub fn may_use_provider(&self, provider: &str) -> bool {
         self.grants.allow_provider(provider)
@@ -200,6 +205,12 @@ impl Grants {
         allow(self.models.as_deref(), model)
     }
 
+    /// Whether no list of models bounds it.
+    pub fn allow_any_model(&self) -> bool {
+        let all = |glob: &str| !glob.is_empty() && glob.bytes().all(|byte| byte == b'*');
+        self.models.as_deref().is_none_or(|globs| globs.iter().any(|glob| all(glob)))
+    }
+
     pub fn allow_provider(&self, provider: &str) -> bool {
         allow(self.providers.as_deref(), provider)
     }
@@ -236,6 +247,17 @@ mod tests {
         assert!(Grants::new(None, None).allow_model("x"));
         assert!(!Grants::new(Some(&[]), None).allow_model("x"));
         assert!(!Grants::new(None, Some(&["a".to_owned()])).allow_provider("b"));
+        for (models, any) in [
+            (None, true),
+            (Some(&["*"][..]), true),
+            (Some(&["a", "**"]), true),
+            (Some(&["a*"]), false),
+            (Some(&[]), false),
+        ] {
+            let models =
+                models.map(|it| it.iter().map(|&glob| glob.to_owned()).collect::<Vec<_>>());
+            assert_eq!(Grants::new(models.as_deref(), None).allow_any_model(), any, "{models:?}");
+        }
     }
 
     #[test]

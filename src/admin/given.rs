@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::refusal::{Answer, Refusal};
 use crate::access::key::{LONGEST_NAME, is_sound_name};
+use crate::config::RateLimit;
 use crate::protocol::json;
 
 /// Objects and lists within each other; nothing an operator sends needs more.
@@ -79,7 +80,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         let wrong = |said: String| {
             // The words after the colon name the member, and repeat no value.
             let said = said.split_once(": ").map_or(said.as_str(), |(_, said)| said).to_owned();
-            Refusal::invalid(None, format!("The query: {said}."))
+            let member = said.split_once(": ").map(|(member, _)| member);
+            Refusal::invalid(member, format!("The query: {said}."))
         };
         query.map(|query| Self(query.0)).map_err(|error| wrong(error.body_text()))
     }
@@ -159,8 +161,8 @@ impl Given {
 
     /// Reads it as a form.
     pub fn form<T: DeserializeOwned>(self) -> Answer<T> {
-        let form = serde_json::from_value(Value::Object(self.0));
-        form.map_err(|error| Refusal::unreadable(&error))
+        serde_path_to_error::deserialize(Value::Object(self.0))
+            .map_err(|error| Refusal::unreadable(&error.path().to_string(), error.inner()))
     }
 }
 
@@ -188,10 +190,13 @@ pub fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
 
 /// An id: it stands in a path, in logs, and in the names of counters.
 pub fn check_id(id: &str) -> Answer<()> {
-    if is_sound_name(id) && !id.contains(char::is_whitespace) && !id.starts_with("file/") {
+    let is_free = !id.starts_with("file/") && ![".", ".."].contains(&id);
+    if is_sound_name(id) && !id.contains(char::is_whitespace) && is_free {
         return Ok(());
     }
-    let message = format!("An id has 1 to {LONGEST_NAME} bytes, none of them whitespace.");
+    let message = format!(
+        "An id has 1 to {LONGEST_NAME} bytes, none of them whitespace, and is not `.`, `..` or `file/…`."
+    );
     Err(Refusal::invalid(Some("id"), message))
 }
 
@@ -203,6 +208,15 @@ pub fn check_name(name: &str) -> Answer<()> {
     let message =
         format!("A name has 1 to {LONGEST_NAME} bytes, none of them a control character.");
     Err(Refusal::invalid(Some("name"), message))
+}
+
+/// A rate of which both numbers are 0, or neither.
+pub fn check_rate(rate: Option<RateLimit>) -> Answer<()> {
+    if rate.is_none_or(RateLimit::is_sound) {
+        return Ok(());
+    }
+    let message = "Only one of the two is 0: 0 and 0 block; otherwise both are at least 1.";
+    Err(Refusal::invalid(Some("rate_limit"), message))
 }
 
 /// Names and globs, of which none is empty.
@@ -257,10 +271,10 @@ mod tests {
     #[test]
     fn an_id_is_bounded_by_its_bytes() {
         // Two counters would share a name that had to be cut.
-        for id in ["", "a b", "file/a", &"a".repeat(201), &"ä".repeat(101), "a\u{7}"] {
+        for id in ["", "a b", "file/a", ".", "..", &"a".repeat(201), &"ä".repeat(101), "a\u{7}"] {
             assert!(check_id(id).is_err(), "{id}");
         }
-        for id in ["a", &"a".repeat(200), &"ä".repeat(100), "a/b:c"] {
+        for id in ["a", &"a".repeat(200), &"ä".repeat(100), "a/b:c", "..."] {
             assert!(check_id(id).is_ok(), "{id}");
         }
         assert!(check_name("Ada Lovelace").is_ok() && check_name(&"ä".repeat(101)).is_err());

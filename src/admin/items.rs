@@ -11,7 +11,7 @@ use super::records::unreachable_store;
 use super::refusal::{Answer, Refusal};
 use super::seal::Seal;
 use super::shape::{Item, Shape};
-use crate::store::{Expected, Kind, Note, Record, Store, StoreError};
+use crate::store::{Expected, Kind, Note, Put, Record, Still, Store, StoreError};
 
 /// Providers, and models, the store can have.
 const MOST: usize = 10_000;
@@ -19,6 +19,11 @@ const MOST: usize = 10_000;
 const AT_ONCE: u32 = 1000;
 /// What is shown of an item and cannot be set.
 const READ_ONLY: [&str; 6] = ["source", "version", "updated_at", "state", "warning", "object"];
+
+/// What a change of the configuration is checked against.
+const SHELVED: &[Kind] = &[Kind::Providers, Kind::Models];
+/// How often a change is tried again that one from another node came before.
+const TRIES: usize = 8;
 
 /// What a change came to.
 pub struct Outcome {
@@ -53,11 +58,29 @@ pub async fn put(
     kind: Kind,
     id: &str,
     expected: Expected,
-    make: impl FnOnce(Option<&Item>) -> Answer<Item> + Send,
+    make: impl Fn(Option<&Item>) -> Answer<Item> + Send + Sync,
 ) -> Answer<Outcome> {
-    let seal = changeable(desk)?;
     let _one_at_a_time = desk.changing.lock().await;
+    for _ in 0..TRIES {
+        if let Some(outcome) = try_put(desk, by, kind, id, expected, &make).await? {
+            return Ok(outcome);
+        }
+    }
+    Err(contended())
+}
+
+/// `None`: something has changed after the check, and nothing is written.
+async fn try_put(
+    desk: &Desk,
+    by: &Caller,
+    kind: Kind,
+    id: &str,
+    expected: Expected,
+    make: &(impl Fn(Option<&Item>) -> Answer<Item> + Send + Sync),
+) -> Answer<Option<Outcome>> {
+    let seal = changeable(desk)?;
     let store = desk.store()?;
+    let since = store.revision().await.map_err(|error| unreachable_store(&error))?;
     let mut shelf = shelf(&store).await.map_err(|error| unreachable_store(&error))?;
     let records = of(&mut shelf, kind);
     let place = records.iter().position(|record| record.id == id);
@@ -101,11 +124,16 @@ pub async fn put(
     let (was, is) = (opened.map(|it| it.masked().to_body()), item.masked().to_body());
     let note = Note { by: &by.by, before: was.as_deref(), after: Some(&is) };
     let known = before.map_or(Expected::Absent, |record| Expected::Version(record.version));
-    let record = store.put(kind, id, None, &new.body, known, note).await;
-    let record = record.map_err(|error| unreachable_store(&error))?;
+    let put = Put { kind, id, handle: None, body: &new.body, after: note.after };
+    let still = Still { kinds: SHELVED, since };
+    let record = match store.put_while(still, put, known, note).await {
+        Err(StoreError::Overtaken) => return Ok(None),
+        record => record.map_err(|error| unreachable_store(&error))?,
+    };
     let mut warnings: Vec<String> = left_out.iter().map(|one| one.message.clone()).collect();
     warnings.extend(follow(desk).await);
-    Ok(Outcome { record, warning: (!warnings.is_empty()).then(|| warnings.join("; ")) })
+    let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
+    Ok(Some(Outcome { record, warning }))
 }
 
 /// Removes the item of this id.
@@ -116,9 +144,26 @@ pub async fn remove(
     id: &str,
     expected: Expected,
 ) -> Answer<Value> {
-    let seal = changeable(desk)?;
     let _one_at_a_time = desk.changing.lock().await;
+    for _ in 0..TRIES {
+        if let Some(gone) = try_remove(desk, by, kind, id, expected).await? {
+            return Ok(gone);
+        }
+    }
+    Err(contended())
+}
+
+/// `None`: something has changed after the check, and nothing is removed.
+async fn try_remove(
+    desk: &Desk,
+    by: &Caller,
+    kind: Kind,
+    id: &str,
+    expected: Expected,
+) -> Answer<Option<Value>> {
+    let seal = changeable(desk)?;
     let store = desk.store()?;
+    let since = store.revision().await.map_err(|error| unreachable_store(&error))?;
     let mut shelf = shelf(&store).await.map_err(|error| unreachable_store(&error))?;
     let records = of(&mut shelf, kind);
     let place = records.iter().position(|record| record.id == id);
@@ -130,10 +175,19 @@ pub async fn remove(
     desk.steward.would_hold(shelf).await.map_err(Refusal::mistakes)?;
     let before = open(&record, &seal, kind).masked().to_body();
     let note = Note { by: &by.by, before: Some(&before), after: None };
-    let gone = store.delete(kind, id, Expected::Version(record.version), note).await;
-    gone.map_err(|error| unreachable_store(&error))?;
+    let still = Still { kinds: SHELVED, since };
+    let known = Expected::Version(record.version);
+    match store.delete_while(still, kind, id, known, note).await {
+        Err(StoreError::Overtaken) => return Ok(None),
+        gone => gone.map_err(|error| unreachable_store(&error))?,
+    };
     let warning = follow(desk).await;
-    Ok(json!({ "id": id, "object": noun(kind), "deleted": true, "warning": warning }))
+    Ok(Some(json!({ "id": id, "object": noun(kind), "deleted": true, "warning": warning })))
+}
+
+fn contended() -> Refusal {
+    let message = "Too many change the configuration at once; nothing was changed by this request.";
+    Refusal::conflict("contended", message)
 }
 
 /// Puts what the store has now into force; what kept it from that.

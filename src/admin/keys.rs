@@ -15,7 +15,9 @@ use utoipa_axum::routes;
 
 use super::caller::Caller;
 use super::desk::Desk;
-use super::given::{Given, Maybe, Path, Query, check_globs, check_id, check_name, merge};
+use super::given::{
+    Given, Maybe, Path, Query, check_globs, check_id, check_name, check_rate, merge,
+};
 use super::moment::Moment;
 use super::page::{Page, expected, one};
 use super::records::{self, By, Kept as _, form_of, view};
@@ -255,6 +257,7 @@ impl KeyForm {
         check_name(&name)?;
         check_globs("allowed_models", self.allowed_models.as_deref())?;
         check_globs("allowed_providers", self.allowed_providers.as_deref())?;
+        check_rate(self.rate_limit)?;
         record.name = name;
         record.user.clone_from(&self.user);
         record.allowed_models.clone_from(&self.allowed_models);
@@ -318,7 +321,9 @@ impl Fresh {
         shown.insert("key".to_owned(), json!(self.secret.expose()));
         let nothing = record.allowed_models.as_ref().is_some_and(Vec::is_empty);
         let nothing = nothing.then_some("`allowed_models` is empty: the key may use no model.");
-        let warnings: Vec<&str> = self.warning.into_iter().chain(nothing).collect();
+        let over = record.expires_at.is_some_and(|at| at <= Now::by_clock().0);
+        let over = over.then_some("`expires_at` has passed: the key is refused.");
+        let warnings: Vec<&str> = self.warning.into_iter().chain(nothing).chain(over).collect();
         if !warnings.is_empty() {
             shown.insert("warning".to_owned(), json!(warnings.join(" ")));
         }

@@ -51,7 +51,7 @@ async fn create(State(desk): records::State, Extension(by): By, given: Given) ->
     if in_file(&desk).iter().any(|model| model["id"] == *id) {
         return Err(Refusal::taken(format!("The configuration has a model `{id}` already.")));
     }
-    let new = move |_: Option<&Item>| read(given);
+    let new = move |_: Option<&Item>| read(given.clone());
     let outcome = items::put(&desk, &by, Kind::Models, &id, Expected::Absent, new).await?;
     Ok(answer(&desk, StatusCode::CREATED, &outcome))
 }
@@ -80,7 +80,7 @@ async fn replace(
 ) -> Answer {
     given.check_id(&id)?;
     let given = items::settable(given.0);
-    change(&desk, &by, &id, &headers, move |_| read(given)).await
+    change(&desk, &by, &id, &headers, move |_| read(given.clone())).await
 }
 
 /// Changes a model of the store by a merge patch (RFC 7396): what is null goes, what is absent stays.
@@ -93,9 +93,10 @@ async fn update(
     mut given: Given,
 ) -> Answer {
     given.check_id(&id)?;
-    let mut patch = items::settable(given.0);
+    let patch = items::settable(given.0);
     let patched = move |before: Option<&Item>| {
         let mut members = before.map(items::sent).unwrap_or_default();
+        let mut patch = patch.clone();
         rename_enabled(&mut patch, &members);
         merge(&mut members, patch);
         read(members)
@@ -121,7 +122,7 @@ async fn change(
     by: &Caller,
     id: &str,
     headers: &HeaderMap,
-    make: impl FnOnce(Option<&Item>) -> Answer<Item> + Send,
+    make: impl Fn(Option<&Item>) -> Answer<Item> + Send + Sync,
 ) -> Answer {
     refuse_files(desk, id)?;
     let outcome = items::put(desk, by, Kind::Models, id, expected(headers)?, make).await?;

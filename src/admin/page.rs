@@ -73,7 +73,7 @@ pub fn expected(headers: &HeaderMap) -> Answer<Expected> {
     match version.and_then(|version| version.parse().ok()) {
         Some(version) => Ok(Expected::Version(version)),
         // A weak tag, a list, or one that was never ours: none of them can be the version there is.
-        None => Err(Refusal::stale(None)),
+        None => Err(Refusal::no_version()),
     }
 }
 

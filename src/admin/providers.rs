@@ -71,7 +71,7 @@ async fn create(State(desk): records::State, Extension(by): By, given: Given) ->
         return Err(Refusal::taken(format!("The configuration's file has a provider `{id}`.")));
     }
     let new = move |_: Option<&Item>| {
-        let mut item = Item::of(given)?;
+        let mut item = Item::of(given.clone())?;
         // Masked secrets of nobody.
         item.restore(&Item { item: Map::new(), ..item.clone() }, false)?;
         Ok(item)
@@ -119,7 +119,7 @@ async fn replace(
     let new = {
         let (id, by) = (id.clone(), Arc::clone(&by));
         move |before: Option<&Item>| {
-            let mut given = given;
+            let mut given = given.clone();
             let foreign = before.filter(|before| before.shape == Shape::LlmProxy);
             if let Some(before) = foreign.filter(|_| !given.contains_key("kind")) {
                 for name in KEPT {
@@ -144,12 +144,13 @@ async fn update(
     mut given: Given,
 ) -> Answer {
     given.check_id(&id)?;
-    let mut patch = items::settable(given.0);
+    let patch = items::settable(given.0);
     check_name(&patch, &id)?;
     let new = {
         let (id, by) = (id.clone(), Arc::clone(&by));
         move |before: Option<&Item>| {
             let mut members = before.map(items::sent).unwrap_or_default();
+            let mut patch = patch.clone();
             rename_enabled(&mut patch, &members);
             merge(&mut members, patch);
             make(members, &id, before, false, &by)
@@ -192,7 +193,7 @@ async fn change(
     by: &Caller,
     id: &str,
     headers: &HeaderMap,
-    make: impl FnOnce(Option<&Item>) -> Answer<Item> + Send,
+    make: impl Fn(Option<&Item>) -> Answer<Item> + Send + Sync,
 ) -> Answer {
     refuse_files(desk, id)?;
     let outcome = items::put(desk, by, Kind::Providers, id, expected(headers)?, make).await?;

@@ -7,9 +7,6 @@ use http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, StatusCode, header};
 use serde_json::json;
 
-/// The shortest text of a value that is repeated nowhere: a secret in the wrong place.
-const HIDDEN: char = '"';
-
 /// A refusal. No secret ever stands in its words.
 #[derive(Debug)]
 pub struct Refusal(Box<Words>);
@@ -49,6 +46,17 @@ impl Refusal {
         refusal
     }
 
+    /// A user's quota for a group of models that the configuration does not have.
+    pub fn unknown_group(group: &str, known: &[&str]) -> Self {
+        let hint = match nearest(group, known) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None if known.is_empty() => "there are none".to_owned(),
+            None => format!("known: {}", known.join(", ")),
+        };
+        let message = format!("`quotas` of the configuration has no group `{group}` ({hint}).");
+        Self::invalid(Some("quotas"), message)
+    }
+
     pub fn not_found(noun: &str, id: &str) -> Self {
         let message = format!("There is no {noun} `{id}`.");
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
@@ -79,6 +87,12 @@ impl Refusal {
             Some(version) => format!("It has been changed: its version is {version}."),
             None => "It is not there any more.".to_owned(),
         };
+        Self::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", message)
+    }
+
+    /// `If-Match` holds what no `ETag` of ours is.
+    pub fn no_version() -> Self {
+        let message = "`If-Match` holds no version: send one `ETag` as it came, in its quotes.";
         Self::new(StatusCode::PRECONDITION_FAILED, "version_mismatch", message)
     }
 
@@ -142,24 +156,22 @@ impl Refusal {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
     }
 
-    /// `serde_json`'s words, without the values they repeat; they name an unknown field, and the
-    /// known ones of which one was likely meant.
-    pub fn unreadable(error: &serde_json::Error) -> Self {
-        let said = error.to_string();
-        // What stands in quotes is a value, and may be a key in the wrong place.
-        let said = match (said.find(HIDDEN), said.rfind(HIDDEN)) {
-            (Some(from), Some(to)) if to > from => {
-                let before = said.get(..from).unwrap_or_default().trim_end();
-                format!("{before}{}", said.get(to + 1..).unwrap_or_default())
-            }
-            _ => said,
-        };
-        // Of a body that was put together anew, the place says nothing.
-        let said = said.split(" at line ").next().unwrap_or_default();
+    /// `serde_json`'s words, without the values they repeat, about the member at `path`; they name an
+    /// unknown field, and the known ones of which one was likely meant.
+    pub fn unreadable(path: &str, error: &serde_json::Error) -> Self {
+        let said = in_plain_words(&without_value(&error.to_string()));
+        let path = path.trim_matches('.');
         let mut names = said.split('`').skip(1).step_by(2);
         let given = names.next();
+        if said.starts_with("missing field") {
+            let member = joined(path, given.unwrap_or_default());
+            return Self::invalid(Some(&member), format!("`{member}` is missing."));
+        }
         if !said.starts_with("unknown field") {
-            return Self::invalid(given.filter(|_| said.contains("field")), sentence(said));
+            if path.is_empty() {
+                return Self::invalid(None, sentence(&said));
+            }
+            return Self::invalid(Some(path), format!("`{path}`: {said}."));
         }
         let known: Vec<&str> = names.collect();
         let given = given.unwrap_or_default();
@@ -167,7 +179,9 @@ impl Refusal {
             Some(name) => format!("did you mean `{name}`?"),
             None => format!("known: {}", known.join(", ")),
         };
-        Self::invalid(Some(given), format!("Unknown field `{given}` ({hint})."))
+        let above = path.strip_suffix(given).unwrap_or(path).trim_end_matches('.');
+        let member = joined(above, given);
+        Self::invalid(Some(&member), format!("Unknown field `{member}` ({hint})."))
     }
 
     fn after(self, seconds: u64) -> Self {
@@ -220,6 +234,38 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// Without the text it repeats, which may be a key in the wrong place, and without the place, which
+/// says nothing of a body that was put together anew.
+fn without_value(said: &str) -> String {
+    let placeless = |said: &str| said.split(" at line ").next().unwrap_or_default().to_owned();
+    let Some((before, value)) = said.split_once('"') else { return placeless(said) };
+    // As `Debug` writes a text: quotes within it are escaped.
+    let mut escaped = false;
+    let end = value.bytes().position(|byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    });
+    let after = end.and_then(|end| value.get(end + 1..)).unwrap_or_default();
+    placeless(&format!("{}{after}", before.trim_end()))
+}
+
+/// Types by the names an operator has for them.
+fn in_plain_words(said: &str) -> String {
+    let (what, expected) = said.split_once(", expected ").unwrap_or((said, ""));
+    let expected = match expected {
+        "" => return said.to_owned(),
+        "u64" | "u32" => "a whole number that is not negative",
+        "a sequence" => "a list",
+        other => other,
+    };
+    format!("{what}, expected {expected}")
+}
+
+fn joined(path: &str, member: &str) -> String {
+    if path.is_empty() { member.to_owned() } else { format!("{path}.{member}") }
+}
+
 /// The known name a hurried hand most likely meant.
 fn nearest<'a>(given: &str, known: &[&'a str]) -> Option<&'a str> {
     let length = given.chars().count();
@@ -250,7 +296,9 @@ mod tests {
     }
 
     fn refused(body: &str) -> Refusal {
-        Refusal::unreadable(&serde_json::from_str::<Form>(body).unwrap_err())
+        let body = serde_json::from_str::<serde_json::Value>(body).unwrap();
+        let error = serde_path_to_error::deserialize::<_, Form>(body).unwrap_err();
+        Refusal::unreadable(&error.path().to_string(), error.inner())
     }
 
     #[test]
@@ -272,7 +320,12 @@ mod tests {
 
     #[test]
     fn a_value_is_never_repeated() {
-        let refusal = refused(r#"{"weight": "fake-key \"` 1234", "allowed_models": []}"#);
-        assert_eq!(refusal.0.message, "Invalid type: string, expected u32.");
+        for value in [r#"fake-key \"` 1234"#, r#"fake-key\\"#, r#"\" fake-key \\\" at line"#] {
+            let refusal = refused(&format!(r#"{{"weight": "{value}", "allowed_models": []}}"#));
+            let said =
+                "`weight`: invalid type: string, expected a whole number that is not negative.";
+            assert_eq!(refusal.0.message, said, "{value}");
+            assert_eq!(refusal.0.param.as_deref(), Some("weight"));
+        }
     }
 }

@@ -102,7 +102,7 @@ impl Item {
             if let Some(id) = item.remove("provider_key") {
                 item.entry("id").or_insert(id);
             }
-            Foreign::read(&item).map_err(|error| Refusal::unreadable(&error))?;
+            Foreign::read(&item).map_err(|error| Refusal::unreadable("", &error))?;
         }
         let enabled = match (item.remove("is_enabled"), item.remove("enabled")) {
             (None, None) => true,

@@ -13,7 +13,9 @@ use utoipa_axum::routes;
 
 use super::caller::Caller;
 use super::desk::Desk;
-use super::given::{Given, Maybe, Path, Query, check_globs, check_id, check_name, merge};
+use super::given::{
+    Given, Maybe, Path, Query, check_globs, check_id, check_name, check_rate, merge,
+};
 use super::moment::Moment;
 use super::page::{Page, expected, one};
 use super::records::{self, By, Kept as _, form_of, view};
@@ -108,6 +110,7 @@ async fn create(State(desk): records::State, Extension(by): By, given: Given) ->
         addresses: Vec::new(),
     };
     form.fill(&mut record)?;
+    check_groups(&desk, &record, &BTreeMap::new())?;
     by.bounds(&desk).await?.allow_user(&record)?;
     let version = records::create(&desk, &by, &record).await?;
     let shown = view(&record, version, Some(Now::by_clock().0));
@@ -162,7 +165,12 @@ async fn put(
     expected: Expected,
     form: impl Fn(&UserRecord) -> Answer<UserForm> + Send + Sync,
 ) -> Answer {
-    bounded(desk, by, id, expected, |record| form(record)?.fill(record)).await
+    bounded(desk, by, id, expected, |record| {
+        let before = record.quotas.clone();
+        form(record)?.fill(record)?;
+        check_groups(desk, record, &before)
+    })
+    .await
 }
 
 /// Changes a user that can do no more than the caller, before and after.
@@ -242,6 +250,19 @@ fn normal(mut given: Given) -> Answer<Given> {
     Ok(given)
 }
 
+/// Quotas are of groups that there are, or of those the user had before: a group may have been taken
+/// out of the file.
+fn check_groups(desk: &Desk, user: &UserRecord, before: &BTreeMap<String, u64>) -> Answer<()> {
+    let snapshot = desk.snapshot.load();
+    let known: Vec<&str> =
+        snapshot.config.quotas.groups.iter().map(|group| group.name.as_str()).collect();
+    let is_known = |name: &str| known.contains(&name) || before.contains_key(name);
+    match user.quotas.keys().find(|name| !is_known(name)) {
+        Some(name) => Err(Refusal::unknown_group(name, &known)),
+        None => Ok(()),
+    }
+}
+
 impl UserForm {
     /// Sets what a form says; what it leaves out is as in a new user.
     fn fill(&self, record: &mut UserRecord) -> Answer<()> {
@@ -249,12 +270,17 @@ impl UserForm {
         check_name(&name)?;
         check_globs("allowed_models", self.allowed_models.as_deref())?;
         check_globs("allowed_providers", self.allowed_providers.as_deref())?;
+        check_rate(self.rate_limit)?;
         if self.limits.as_ref().is_some_and(|limits| limits.max_ips > 0) {
             let message = "`limits.max_ips` is for keys; a user's own number is `max_ips`.";
             return Err(Refusal::invalid(Some("limits"), message));
         }
         let enabled = self.enabled.unwrap_or(true);
         let reason = self.disabled_reason.clone().unwrap_or_else(|| OPERATOR.to_owned());
+        if self.role == Some(Role::Temporary) && self.expires_at.is_none() {
+            let message = "A temporary user has an end: give it `expires_at`.";
+            return Err(Refusal::invalid(Some("expires_at"), message));
+        }
         record.name = name;
         record.role = self.role.unwrap_or_default();
         record.enabled = enabled;

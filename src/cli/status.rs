@@ -100,7 +100,8 @@ fn screen(status: &Value) -> String {
     let text = |pointer: &str| match status.pointer(pointer) {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
+        // Metrics are counted in fractions.
+        Some(other) => other.to_string().trim_end_matches(".0").to_owned(),
     };
     let mut lines = vec![
         format!("forebay {}", text("/version")),

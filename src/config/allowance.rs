@@ -147,12 +147,18 @@ impl RateLimit {
             let burst_size = s.read("burst_size", Value::small_count);
             let requests_per_second = requests_per_second?;
             let burst_size = burst_size.unwrap_or(requests_per_second);
-            if (requests_per_second == 0) != (burst_size == 0) {
+            let rate = Self { requests_per_second, burst_size };
+            if !rate.is_sound() {
                 let problem = Problem::error(s.location(), "only one of the two is 0");
                 return value.report(problem.hint("0 and 0 block; otherwise both are at least 1"));
             }
-            Some(Self { requests_per_second, burst_size })
+            Some(rate)
         })?
+    }
+
+    /// Whether both are 0 or neither: else one request would be let in for ever, or none but the first.
+    pub fn is_sound(self) -> bool {
+        (self.requests_per_second == 0) == (self.burst_size == 0)
     }
 
     /// Whether nothing is let through.

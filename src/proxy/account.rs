@@ -11,7 +11,6 @@ use crate::access::limits::{Claim, Now, Reservation, Standing, Subject, Used};
 use crate::ledger::{self, UsageBook, UsedBy, estimate_prompt};
 use crate::protocol::edit::{Bounds, Usage};
 use crate::protocol::json::Members;
-use crate::protocol::json::{Members, WrongType};
 use crate::protocol::{Operation, Task};
 use crate::routing::Leg;
 

@@ -335,6 +335,11 @@ async fn by_default(
     call: Call,
 ) -> Result<Option<Scanner>, Refusal> {
     ctx.asked.operation = call.operation;
+    // The models of a batch stand in a file that was sent before it.
+    let any = ctx.principal.as_ref().is_some_and(|who| who.may_use_any_model());
+    if !any && ctx.makes && session.req_header().uri.path() == "/v1/batches" {
+        return Err(Refusal::batch_not_allowed());
+    }
     let default = ctx.snapshot.default_upstream.clone();
     ctx.course.hops = default.map(|upstream| Hop { upstream, leg: None }).into_iter().collect();
     let headers = &session.req_header().headers;

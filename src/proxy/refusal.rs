@@ -117,6 +117,13 @@ impl Refusal {
         .about("model")
     }
 
+    /// What a batch asks for stands in a file.
+    pub fn batch_not_allowed() -> Self {
+        let message = "This API key may use certain models only, and a batch may name any: \
+            it may make none.";
+        Self::new(403, "model_not_allowed", message)
+    }
+
     pub fn provider_not_allowed() -> Self {
         let message = "This API key may use none of the providers that could serve this.";
         Self::new(403, "model_not_allowed", message)
@@ -126,9 +133,23 @@ impl Refusal {
     pub fn exceeded(exceeded: &Exceeded, claim: &Claim) -> Self {
         let (limit, cap) = (exceeded.limit.as_str(), exceeded.cap);
         let whose = exceeded.who.as_str();
-        let too_large = |claimed: u64, shown: String| {
-            let more = claimed > cap && cap > 0;
-            more.then(|| format!(" This request may come to {shown}: more than there ever is."))
+        let left = exceeded.remaining;
+        let too_large = |claimed: u64, shown: &dyn Fn(u64) -> String| {
+            let shown_claim = shown(claimed);
+            if claimed > cap && cap > 0 {
+                return Some(format!(
+                    " This request may come to {shown_claim}: more than there ever is."
+                ));
+            }
+            (claimed > left && left > 0).then(|| {
+                format!(" This request may come to {shown_claim}, and {} are left.", shown(left))
+            })
+        };
+        let tokens = |tokens: u64| format!("{tokens} tokens");
+        let usd = |nanos: u64| format!("{} USD", format_usd(nanos));
+        let spent = |claimed: u64| match left {
+            1.. if claimed > left => "does not suffice",
+            _ => "is used up",
         };
         let (code, what, more) = match exceeded.limit {
             LimitKind::Blocked => ("rate_limit_exceeded", "lets no request through".into(), None),
@@ -137,20 +158,19 @@ impl Refusal {
                 ("rate_limit_exceeded", format!("of {cap} is reached"), None)
             }
             LimitKind::TokensPerMinute => {
-                let more = too_large(claim.tokens, format!("{} tokens", claim.tokens));
+                let more = too_large(claim.tokens, &tokens);
                 ("rate_limit_exceeded", format!("of {cap} is reached"), more)
             }
             LimitKind::Concurrency => {
                 ("concurrency_exceeded", format!("of {cap} is reached"), None)
             }
             LimitKind::Quota => {
-                let more = too_large(claim.tokens, format!("{} tokens", claim.tokens));
-                ("quota_exceeded", format!("of {cap} tokens is used up"), more)
+                let more = too_large(claim.tokens, &tokens);
+                ("quota_exceeded", format!("of {cap} tokens {}", spent(claim.tokens)), more)
             }
             LimitKind::Budget => {
-                let usd = format!("{} USD", format_usd(claim.cost_nanos));
-                let what = format!("of {} USD is used up", format_usd(cap));
-                ("quota_exceeded", what, too_large(claim.cost_nanos, usd))
+                let what = format!("of {} {}", usd(cap), spent(claim.cost_nanos));
+                ("quota_exceeded", what, too_large(claim.cost_nanos, &usd))
             }
         };
         let more = more.unwrap_or_default();

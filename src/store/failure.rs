@@ -16,6 +16,9 @@ pub enum StoreError {
     /// The record is not at the version that was expected; `None`: there is none.
     #[error("the record has changed meanwhile")]
     Conflict { current: Option<i64> },
+    /// What the change was checked against has changed meanwhile; nothing was changed.
+    #[error("other records have changed meanwhile")]
+    Overtaken,
     /// Another record of the kind has this handle.
     #[error("another record has this name")]
     Taken,

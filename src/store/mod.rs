@@ -82,6 +82,21 @@ pub enum Expected {
     Any,
 }
 
+/// What a change was checked against besides its own record: no record of these kinds may have
+/// changed after the revision.
+#[derive(Clone, Copy, Debug)]
+pub struct Still<'a> {
+    pub kinds: &'a [Kind],
+    pub since: i64,
+}
+
+// === impl Still ===
+
+impl Still<'_> {
+    /// It does not matter what else has changed.
+    pub const ANY: Still<'static> = Still { kinds: &[], since: 0 };
+}
+
 /// Who changes what, for the audit. JSON without secrets.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Note<'a> {

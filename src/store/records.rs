@@ -8,7 +8,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::connect::{Backend, CALL, LOAD, now, settle, within};
 use super::rows::{FEW, places};
-use super::{Change, Changed, Expected, Kind, Note, Record, Store, StoreError};
+use super::{Change, Changed, Expected, Kind, Note, Record, Still, Store, StoreError};
 
 /// The most rows a page has.
 const PAGE: u32 = 1_000;
@@ -100,11 +100,29 @@ impl Store {
         expected: Expected,
         note: Note<'_>,
     ) -> Result<Record, StoreError> {
+        let put = Put { kind, id, handle, body, after: note.after };
+        self.put_while(Still::ANY, put, expected, note).await
+    }
+
+    /// The same, if what it was checked against is as it was: two changes that do not fit together are
+    /// never both written.
+    ///
+    /// # Errors
+    /// [`StoreError::Overtaken`]: it is not; else as [`put`](Self::put).
+    pub async fn put_while(
+        &self,
+        still: Still<'_>,
+        put: Put<'_>,
+        expected: Expected,
+        note: Note<'_>,
+    ) -> Result<Record, StoreError> {
         within(CALL, async {
-            let put = Put { kind, id, handle, body, after: note.after };
             let mut link = self.writer().await?;
             let mut change = link.change().await?;
-            let outcome = write(&mut change, self.backend(), put, expected, note).await;
+            let outcome = match hold(&mut change, still).await {
+                Ok(()) => write(&mut change, self.backend(), put, expected, note).await,
+                Err(error) => Err(error),
+            };
             let outcome = settle(change, outcome).await;
             link.after(&outcome);
             outcome
@@ -143,10 +161,28 @@ impl Store {
         expected: Expected,
         note: Note<'_>,
     ) -> Result<bool, StoreError> {
+        self.delete_while(Still::ANY, kind, id, expected, note).await
+    }
+
+    /// The same, if what it was checked against is as it was.
+    ///
+    /// # Errors
+    /// [`StoreError::Overtaken`]: it is not; else as [`delete`](Self::delete).
+    pub async fn delete_while(
+        &self,
+        still: Still<'_>,
+        kind: Kind,
+        id: &str,
+        expected: Expected,
+        note: Note<'_>,
+    ) -> Result<bool, StoreError> {
         within(CALL, async {
             let mut link = self.writer().await?;
             let mut change = link.change().await?;
-            let outcome = remove(&mut change, self.backend(), kind, id, expected, note).await;
+            let outcome = match hold(&mut change, still).await {
+                Ok(()) => remove(&mut change, self.backend(), kind, id, expected, note).await,
+                Err(error) => Err(error),
+            };
             // What was not there has changed nothing: the revision stays.
             let outcome = match outcome {
                 Ok(false) => change.rollback().await.map(|()| false).map_err(StoreError::from),
@@ -240,6 +276,23 @@ async fn one(on: &mut AnyConnection, kind: Kind, id: &str) -> Result<Option<Reco
 async fn advance(on: &mut AnyConnection, by: i64) -> Result<i64, StoreError> {
     let next = "UPDATE forebay_revision SET value = value + $1 RETURNING value";
     Ok(sqlx::query_scalar(next).bind(by).fetch_one(on).await?)
+}
+
+/// Makes sure that what a change was checked against stays as it was until the change is through.
+async fn hold(on: &mut AnyConnection, still: Still<'_>) -> Result<(), StoreError> {
+    if still.kinds.is_empty() {
+        return Ok(());
+    }
+    advance(on, 0).await?;
+    let since = "SELECT COUNT(*) FROM forebay_changes WHERE revision > $1 AND kind = $2";
+    for kind in still.kinds {
+        let count = sqlx::query_scalar(since).bind(still.since).bind(kind.as_str());
+        let changed: i64 = count.fetch_one(&mut *on).await?;
+        if changed > 0 {
+            return Err(StoreError::Overtaken);
+        }
+    }
+    Ok(())
 }
 
 async fn write(

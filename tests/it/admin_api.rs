@@ -23,6 +23,13 @@ pub async fn stored() -> (Upstream, Gateway) {
     (upstream, gateway)
 }
 
+/// … with this besides.
+pub async fn stored_with(more: &str) -> (Upstream, Gateway) {
+    let upstream = upstream::chat("hello").await;
+    let gateway = gateway::with(&format!("{STORED}{more}\n")).up("up", &upstream).start().await;
+    (upstream, gateway)
+}
+
 /// An operator with the admin key, on the listener for operators.
 pub fn operator(gateway: &Gateway) -> Client {
     gateway.operator().key(ADMIN_KEY)
@@ -127,7 +134,7 @@ async fn a_key_may_use_what_it_is_allowed() {
 
 #[tokio::test]
 async fn what_was_shown_can_be_sent_back() {
-    let (_upstream, gateway) = stored().await;
+    let (_upstream, gateway) = stored_with("quotas: { groups: [{ name: g, models: [m] }] }").await;
     let admin = operator(&gateway);
     let limits = json!({"tokens_per_minute": 5, "budget": {"usd": "0.50", "per": "day"}});
     for (path, body) in [
@@ -151,6 +158,39 @@ async fn what_was_shown_can_be_sent_back() {
         }
         assert_eq!(shown, again);
     }
+}
+
+#[tokio::test]
+async fn a_quota_for_a_group_that_is_not_there_is_refused() {
+    let groups = "quotas: { groups: [{ name: large, models: [m], tokens: 5 }] }";
+    let (_upstream, gateway) = stored_with(groups).await;
+    let admin = operator(&gateway);
+    let typo = send(&admin, "POST", "/users", &json!({"id": "a", "quotas": {"larg": 1}})).await;
+    let error = typo.refused(400, "invalid_request");
+    assert_eq!(error["param"], "quotas", "{typo:?}");
+    assert!(error["message"].as_str().unwrap().contains("did you mean `large`?"), "{typo:?}");
+    let user = json!({"id": "a", "quotas": {"large": 1}});
+    assert_eq!(send(&admin, "POST", "/users", &user).await.status, 201);
+    // A group may go out of the file; who has a number for it can still be changed.
+    gateway.configure(|yaml| yaml.replace(groups, ""));
+    send(&admin, "POST", "/config/reload", &Value::Null).await.ok();
+    let kept = send(&admin, "PATCH", "/users/a", &json!({"note": "n"})).await.ok().json();
+    assert_eq!(kept["quotas"], json!({"large": 1}));
+    let new = send(&admin, "PATCH", "/users/a", &json!({"quotas": {"other": 1}})).await;
+    new.refused(400, "invalid_request");
+}
+
+#[tokio::test]
+async fn a_temporary_user_has_an_end() {
+    let (_upstream, gateway) = stored().await;
+    let admin = operator(&gateway);
+    let endless = send(&admin, "POST", "/users", &json!({"id": "t", "role": "temporary"})).await;
+    assert_eq!(endless.refused(400, "invalid_request")["param"], "expires_at");
+    let ends = json!({"id": "t", "role": "temporary", "expires_at": "2999-01-01"});
+    assert_eq!(send(&admin, "POST", "/users", &ends).await.status, 201);
+    send(&admin, "PATCH", "/users/t", &json!({"expires_at": null}))
+        .await
+        .refused(400, "invalid_request");
 }
 
 #[tokio::test]
@@ -203,14 +243,34 @@ async fn what_is_not_understood_is_refused_and_named() {
     let admin = operator(&gateway);
     for (body, param, said) in [
         (json!({"alowed_models": []}), json!("alowed_models"), "did you mean `allowed_models`?"),
-        (json!({"name": 7}), Value::Null, "expected a string"),
+        (json!({"name": 7}), json!("name"), "expected a string"),
         (json!({"key": "has a space"}), json!("key"), "no header can carry"),
         (json!({"id": "a b"}), json!("id"), "whitespace"),
         (json!({"allowed_models": [""]}), json!("allowed_models"), "empty name"),
-        (json!({"expires_at": "soon"}), Value::Null, "a moment"),
+        (json!({"expires_at": "soon"}), json!("expires_at"), "a moment"),
         (json!({"enabled": true, "is_enabled": false}), json!("enabled"), "one of them"),
-        (json!({"limits": {"tokens": 1}}), json!("tokens"), "Unknown field"),
-        (json!({"rate_limit": {"requests_per_second": -1}}), Value::Null, "expected u32"),
+        (json!({"limits": {"tokens": 1}}), json!("limits.tokens"), "Unknown field"),
+        (
+            json!({"rate_limit": {"requests_per_second": -1}}),
+            json!("rate_limit.requests_per_second"),
+            "a whole number",
+        ),
+        (
+            json!({"rate_limit": {"burst_size": 1}}),
+            json!("rate_limit.requests_per_second"),
+            "is missing",
+        ),
+        (
+            json!({"limits": {"budget": {"usd": "five", "per": "day"}}}),
+            json!("limits.budget.usd"),
+            "US dollars such as 25 or \"25.50\"",
+        ),
+        (json!({"id": ".."}), json!("id"), "is not"),
+        (
+            json!({"rate_limit": {"requests_per_second": 0, "burst_size": 5}}),
+            json!("rate_limit"),
+            "both are at least 1",
+        ),
         (json!({"key": ADMIN_KEY}), json!("key"), "the admin key"),
     ] {
         let reply = send(&admin, "POST", "/keys", &body).await;

@@ -171,6 +171,36 @@ async fn what_one_node_is_told_the_others_serve() {
 }
 
 #[tokio::test]
+async fn what_two_nodes_are_told_at_once_fits_together() {
+    let upstream = upstream::chat("hello").await;
+    let first = plan(&upstream).start().await;
+    let db = first.dir().join("forebay.db").display().to_string();
+    let second = gateway::with(DYNAMIC).up("up", &upstream).place("db", &db).start().await;
+    let (here, there) = (operator(&first), operator(&second));
+    for round in 0..8 {
+        let (name, model) = (format!("p{round}"), format!("n{round}"));
+        let made = send(&here, "POST", "/providers", &provider(&name, &upstream)).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        // Each of them holds without the other.
+        let path = format!("/providers/{name}");
+        let gone = send(&here, "DELETE", &path, &Value::Null);
+        let needs = json!({"name": model, "targets": [{"provider": name}]});
+        let needed = send(&there, "POST", "/models", &needs);
+        let (gone, needed) = tokio::join!(gone, needed);
+        assert!(
+            matches!((gone.status, needed.status), (200, 400) | (400, 201)),
+            "{gone:?} {needed:?}"
+        );
+    }
+    // Nothing lies in the store that keeps a change from being made.
+    for admin in [&here, &there] {
+        let name = if std::ptr::eq(admin, &here) { "x" } else { "y" };
+        let made = send(admin, "POST", "/providers", &provider(name, &upstream)).await;
+        assert_eq!((made.status, &made.json()["warning"]), (201, &Value::Null), "{made:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_start_serves_what_the_store_has_but_for_what_cannot_be_read() {
     let upstream = upstream::chat("hello").await;
     let first = plan(&upstream).start().await;

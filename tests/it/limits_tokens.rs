@@ -96,6 +96,9 @@ async fn tokens_of_a_minute_are_reserved_and_settled() {
     let long = json!({"model": "m", "n": 3, "messages": []}).to_string();
     let refused = client.post(CHAT, long).send().await.refused(429, "rate_limit_exceeded");
     assert!(refused["message"].as_str().unwrap().contains("more than there ever is"), "{refused}");
+    // What would fit a whole minute is told what is left of this one.
+    let much = client.post(CHAT, body(1985)).send().await.refused(429, "rate_limit_exceeded");
+    assert!(much["message"].as_str().unwrap().contains("and 1990 tokens are left"), "{much}");
     assert_eq!(upstream.count(), 1);
 }
 

@@ -65,6 +65,27 @@ async fn without_a_default_provider_they_are_404() {
 }
 
 #[tokio::test]
+async fn a_batch_is_for_keys_that_may_use_any_model() {
+    // Its models stand in a file, which passes unread.
+    let keys = "keys:\n  - { name: all, key: fake-key-of-all }\n  \
+        - { name: star, key: fake-key-of-star, allowed_models: [m, \"*\"] }\n  \
+        - { name: some, key: fake-key-of-some, allowed_models: [m] }\n";
+    let upstream = upstream::always(Answer::new(200, "application/json", "{}")).await;
+    let gateway = gateway::with(&format!("{DEFAULT}{keys}")).up("up", &upstream).start().await;
+    for (key, status) in
+        [("fake-key-of-all", 200), ("fake-key-of-star", 200), ("fake-key-of-some", 403)]
+    {
+        let client = gateway.client().key(key);
+        let made = client.post("/v1/batches", r#"{"input_file_id":"file-1"}"#).send().await;
+        assert_eq!(made.status, status, "{made:?}");
+        client.get("/v1/batches").await.ok();
+    }
+    let client = gateway.client().key("fake-key-of-some");
+    let made = client.post("/v1/batches", "{}").send().await;
+    made.refused(403, "model_not_allowed");
+}
+
+#[tokio::test]
 async fn a_file_streams_through() {
     let (upstream, gateway) = default().await;
     let file = "f".repeat(300_000);

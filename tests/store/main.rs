@@ -56,6 +56,7 @@ contract! {
         fifty_writers_all_get_through,
         who_follows_the_revision_misses_nothing,
         many_are_written_at_once_or_none,
+        what_was_checked_against_something_else_is_not_written,
         changes_are_told_latest_first,
         notes_are_kept;
     counts:

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use forebay::store::{Expected, Kind, Note, Put, Record, Store, StoreError};
+use forebay::store::{Expected, Kind, Note, Put, Record, Still, Store, StoreError};
 use tokio::task::JoinSet;
 
 use super::home::Home;
@@ -133,6 +133,40 @@ pub async fn everything_is_handed_out_once(home: Home) {
     assert_eq!(ids, (0..30).map(|number| format!("{number:02}")).collect::<Vec<_>>());
     let changed = store.changed_since(revision).await.unwrap();
     assert!(changed.records.is_empty());
+}
+
+pub async fn what_was_checked_against_something_else_is_not_written(home: Home) {
+    let store = home.open().await;
+    let model = |id| Put { kind: Kind::Models, id, handle: None, body: "{}", after: None };
+    let since = store.revision().await.unwrap();
+    let still = Still { kinds: &[Kind::Providers, Kind::Models], since };
+    // A key is no part of it.
+    put(&store, "key", "{}", Expected::Absent).await.unwrap();
+    store.put_while(still, model("a"), Expected::Absent, NOTE).await.unwrap();
+    let before = store.revision().await.unwrap();
+    let late = store.put_while(still, model("b"), Expected::Absent, NOTE).await;
+    assert!(matches!(late, Err(StoreError::Overtaken)), "{late:?}");
+    let late = store.delete_while(still, Kind::Models, "a", Expected::Any, NOTE).await;
+    assert!(matches!(late, Err(StoreError::Overtaken)), "{late:?}");
+    assert_eq!(store.revision().await.unwrap(), before);
+    assert!(store.get(Kind::Models, "b").await.unwrap().is_none());
+    let still = Still { since: before, ..still };
+    assert!(store.delete_while(still, Kind::Models, "a", Expected::Any, NOTE).await.unwrap());
+    let again = store.put_while(still, model("a"), Expected::Absent, NOTE).await;
+    assert!(matches!(again, Err(StoreError::Overtaken)), "{again:?}");
+    // Of many that were checked against the same, one is written.
+    let since = store.revision().await.unwrap();
+    let mut writers = JoinSet::new();
+    for number in 0..8 {
+        let store = store.clone();
+        writers.spawn(async move {
+            let id = number.to_string();
+            let put = Put { kind: Kind::Models, id: &id, handle: None, body: "{}", after: None };
+            let still = Still { kinds: &[Kind::Models], since };
+            store.put_while(still, put, Expected::Absent, NOTE).await.is_ok()
+        });
+    }
+    assert_eq!(writers.join_all().await.into_iter().filter(|done| *done).count(), 1);
 }
 
 pub async fn of_writers_at_once_one_wins(home: Home) {

@@ -81,8 +81,11 @@ fn price(nodes: u32) -> u64 {
     1000 * u64::from(nodes.max(1))
 }
 
-/// What fits: the node's share of the burst, and at least one request.
+/// What fits: the node's share of the burst, and at least one request where any is let in.
 fn capacity(rate: RateLimit, nodes: u32) -> u64 {
+    if rate.blocks() {
+        return 0;
+    }
     let burst = if rate.burst_size == 0 { rate.requests_per_second } else { rate.burst_size };
     (1000 * u64::from(burst)).max(price(nodes))
 }

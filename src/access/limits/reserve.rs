@@ -231,6 +231,9 @@ impl Locked<'_> {
     fn rate(&self) -> Option<Window> {
         let Inner { terms, state: Some(state) } = &*self.inner else { return None };
         let rate = terms.rate.filter(|_| !terms.exempt)?;
+        if rate.blocks() {
+            return Some(Window { limit: 0, remaining: 0, resets_in: BLOCKED });
+        }
         let (remaining, resets_in) = (state.bucket.remaining(), state.bucket.full_in(rate));
         Some(Window { limit: rate.burst_size.max(1).into(), remaining, resets_in })
     }

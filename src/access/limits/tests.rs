@@ -80,6 +80,8 @@ fn nothing_per_second_blocks_and_elsewhere_nothing_is_unlimited() {
     let blocked = key(Terms { rate: Some(blocks), ..Terms::default() });
     let refused = limits.reserve(&[blocked], Claim::default(), at(0)).unwrap_err();
     assert_eq!(refused.limit, LimitKind::Blocked);
+    let told = refused.standing.requests.unwrap();
+    assert_eq!((told.limit, told.remaining), (0, 0), "{told:?}");
     let free = key(Terms::default());
     assert!(free.is_unlimited());
     let open: Vec<_> = (0..1000)
