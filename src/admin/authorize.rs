@@ -55,6 +55,9 @@ pub const TABLE: &[(&str, &[(&str, Needs)])] = &[
     ("/users/{id}/enable", &[("POST", Admin)]),
     ("/users/{id}/quota/refresh", &[("POST", Admin)]),
     ("/usage", &[("GET", Admin)]),
+    // Rows are of everybody, and may have content.
+    ("/audit", &[("GET", Unbounded), ("DELETE", Unbounded)]),
+    ("/audit/{id}", &[("GET", Unbounded)]),
     ("/changes", &[("GET", Admin)]),
     ("/config", &[("GET", Admin)]),
     ("/config/reload", &[("POST", Unbounded)]),

@@ -11,6 +11,7 @@ use super::dynamic::Shelf;
 use super::refusal::{Answer, Refusal};
 use super::throttle::Throttle;
 use crate::access::Registry;
+use crate::audit::Audit;
 use crate::snapshot::{LastReload, Snapshot};
 use crate::store::Store;
 
@@ -20,6 +21,7 @@ pub struct Desk {
     pub registry: Arc<Registry>,
     pub steward: Arc<dyn Steward>,
     pub last_reload: Arc<LastReload>,
+    pub audit: Option<Arc<Audit>>,
     pub throttle: Throttle,
     /// Held from the check of a change to the configuration until it is in force: what is checked
     /// alone may not fit together.
@@ -53,9 +55,10 @@ impl Desk {
         registry: Arc<Registry>,
         steward: Arc<dyn Steward>,
         last_reload: Arc<LastReload>,
+        audit: Option<Arc<Audit>>,
     ) -> Self {
         let (throttle, changing) = (Throttle::default(), Mutex::default());
-        Self { snapshot, registry, steward, last_reload, throttle, changing }
+        Self { snapshot, registry, steward, last_reload, audit, throttle, changing }
     }
 
     /// The store, when it can be reached.

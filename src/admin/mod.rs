@@ -5,6 +5,7 @@
 //! of the store (`records`). Providers and models of the store (`items`) are checked with the whole
 //! configuration before they are written, and their secrets lie there sealed (`seal`).
 
+mod audit;
 mod authorize;
 mod caller;
 mod configuration;

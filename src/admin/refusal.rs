@@ -141,6 +141,11 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_away", message)
     }
 
+    pub fn no_audit() -> Self {
+        let message = "No audit is kept; see `audit`.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_away", message)
+    }
+
     pub fn too_large(most: usize) -> Self {
         let message = format!("The body is larger than {most} bytes.");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)

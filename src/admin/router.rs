@@ -15,7 +15,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use super::authorize::{ROOT, authorize};
 use super::desk::Desk;
 use super::refusal::{Answer, Refusal};
-use super::{configuration, keys, models, providers, usage, users};
+use super::{audit, configuration, keys, models, providers, usage, users};
 
 /// Where the page is.
 pub const PAGE: &str = "/swagger-ui";
@@ -54,6 +54,7 @@ fn routes() -> OpenApiRouter<Arc<Desk>> {
         .nest("/admin/v1/keys", keys::router())
         .nest("/admin/v1/master-keys", keys::router())
         .nest("/admin/v1/users", users::router())
+        .nest("/admin/v1/audit", audit::router())
 }
 
 /// This description.

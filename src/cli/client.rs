@@ -273,7 +273,7 @@ impl Here {
         let registry = Arc::new(Registry::new(true, Arc::default()));
         registry.attach(Some(store.clone()));
         let steward: Arc<dyn Steward> = Arc::new(Nobody { source, seal });
-        let desk = Arc::new(Desk::new(snapshot, registry, steward, Arc::default()));
+        let desk = Arc::new(Desk::new(snapshot, registry, steward, Arc::default(), None));
         let admin = Admin::new(desk, Arc::new(Metrics::new()?));
         Ok((Self { admin, store, folder: None }, key))
     }

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::findings::Findings;
 use super::tree::{Content, Node};
-use super::{ClientAuth, Config, Key, Kind, Location, Model, Problem, Provider, fallback};
+use super::{
+    AuditContent, ClientAuth, Config, Key, Kind, Location, Model, Problem, Provider, fallback,
+};
 
 const OPEN_DOOR: &str = "add a key under `keys`, or listen on 127.0.0.1 only; \
     `anonymous: true` opens it on purpose";
@@ -67,6 +69,13 @@ fn warn_of_privacy(config: &Config, tree: &Node, findings: &Findings) {
         tree.entry("responses").filter(|it| config.privacy.strict && has(&it.value, "store"));
     if let Some(entry) = said.filter(|_| config.responses.kept) {
         let message = "`responses` are not kept under `privacy: strict`";
+        findings.report(Problem::warning(entry.location, message));
+    }
+    let audit = config.audit.as_ref().filter(|_| config.privacy.strict);
+    if audit.is_some_and(|audit| audit.content != AuditContent::None)
+        && let Some(entry) = tree.entry("audit")
+    {
+        let message = "no `content` is kept under `privacy: strict`";
         findings.report(Problem::warning(entry.location, message));
     }
 }

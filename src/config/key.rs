@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::names::Noun;
 use super::read::Value;
-use super::{Allowance, Location, Privacy, RateLimit, Secret};
+use super::{Allowance, AuditContent, Location, Privacy, RateLimit, Secret};
 
 /// One caller's key.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Key {
     pub rate_limit: Option<RateLimit>,
     /// What it may use.
     pub limits: Allowance,
+    /// What of its calls' content is written down, unless a model keeps less.
+    pub content: Option<AuditContent>,
     /// `privacy: strict` holds for its requests.
     pub strict: bool,
     /// Where it stands in the file.
@@ -64,6 +66,7 @@ impl Key {
             let tags = s.read("tags", |v| v.list(Value::name)).unwrap_or_default();
             let rate_limit = s.read("rate_limit", RateLimit::read);
             let limits = s.read("limits", Allowance::read).unwrap_or_default();
+            let content = s.read("content", AuditContent::read);
             let strict = s.read("privacy", Privacy::read_strict).unwrap_or_default();
             match (s.has("key"), s.has("key_sha256")) {
                 (true, true) => s.error("give `key` or `key_sha256`, not both")?,
@@ -82,6 +85,7 @@ impl Key {
                 tags,
                 rate_limit,
                 limits,
+                content,
                 strict,
                 location: s.location(),
             })

@@ -7,12 +7,12 @@ use super::findings::Findings;
 use super::names::Noun;
 use super::overrides::Overrides;
 use super::prices::PriceList;
-use super::read::{Section, Value};
+use super::read::Value;
 use super::tree::Node;
 use super::{
-    Abuse, AccessLog, Admin, Capability, Config, Cors, Key, Limits, Listen, Metrics, Model,
+    Abuse, AccessLog, Admin, Audit, Capability, Config, Cors, Key, Limits, Listen, Metrics, Model,
     Objects, Privacy, Problem, Provider, Quotas, Responses, Retry, Source, Store, TemporaryKeys,
-    Timeouts, Tracing, Translation, Users, check, dynamic, expand, pingora, store, tree, unbuilt,
+    Timeouts, Tracing, Translation, Users, check, dynamic, expand, pingora, store, tree,
 };
 
 /// Parses, expands and checks a configuration; every mistake is found in one run.
@@ -64,7 +64,7 @@ fn read(tree: &Node, folder: &Path, findings: &Findings) -> Option<Config> {
     Value { name: "", node: tree, findings }.section(|s| {
         let default = Config::default();
         let prices = s.read("prices", |v| PriceList::read(v, folder)).unwrap_or_default();
-        let config = Config {
+        Config {
             listen: s.read("listen", |v| v.some_list(Listen::read)).unwrap_or(default.listen),
             admin: s.read("admin", Admin::read),
             providers: s.read("providers", |v| v.list(Provider::read)).unwrap_or_default(),
@@ -75,6 +75,7 @@ fn read(tree: &Node, folder: &Path, findings: &Findings) -> Option<Config> {
             anonymous: s.read("anonymous", Value::boolean).unwrap_or_default(),
             store: s.read("store", Store::read),
             redis: s.read("redis", Store::read_redis),
+            audit: s.read("audit", Audit::read),
             quotas: s.read("quotas", Quotas::read).unwrap_or_default(),
             prices_file: prices.file,
             prices: prices.entries,
@@ -98,14 +99,8 @@ fn read(tree: &Node, folder: &Path, findings: &Findings) -> Option<Config> {
             capabilities: s.read("capabilities", |v| v.list(Capability::read)).unwrap_or_default(),
             // Last, so that a hint which lists the known keys begins with the sections.
             pingora: pingora::read(s),
-        };
-        read_unbuilt(s);
-        config
+        }
     })
-}
-
-fn read_unbuilt(s: &mut Section) {
-    s.read("audit", unbuilt::audit);
 }
 
 fn model_prefix(value: Value) -> Option<String> {

@@ -8,6 +8,7 @@ mod abuse;
 mod access_log;
 mod admin;
 mod allowance;
+mod audit;
 mod balancing;
 mod capabilities;
 mod check;
@@ -50,7 +51,6 @@ mod temporary;
 mod timeouts;
 mod tracing;
 mod tree;
-mod unbuilt;
 mod units;
 mod url;
 mod users;
@@ -71,6 +71,9 @@ pub use self::access_log::{AccessLog, LogFormat, Rotate};
 pub use self::admin::Admin;
 pub use self::allowance::{
     Allowance, Budget, NANOS_PER_USD, Period, PeriodError, RateLimit, format_usd, parse_usd,
+};
+pub use self::audit::{
+    Audit, AuditContent, AuditSpool, AuditStore, Retention, Rotation, Webhook, WhenFull,
 };
 pub use self::balancing::LoadBalancing;
 pub use self::capabilities::{Capability, ThinkingRule};
@@ -136,6 +139,8 @@ pub struct Config {
     pub store: Option<Store>,
     /// Where several nodes count together: an address that may hold a password.
     pub redis: Option<Secret>,
+    /// What is written down of each answered request; absent means nothing.
+    pub audit: Option<Audit>,
     /// Tokens of each user, by group of models.
     pub quotas: Quotas,
     /// What models cost; these go before the shipped table.
@@ -217,6 +222,7 @@ impl Config {
             *authority = folder.join(&authority);
         }
         self.providers.iter_mut().for_each(|provider| provider.cloud.anchor(folder));
+        self.audit.iter_mut().for_each(|audit| audit.anchor(folder));
         self.prices_file = self.prices_file.take().map(|file| folder.join(file));
         let log = self.access_log.as_mut().and_then(|log| log.to.as_mut());
         if let Some(file) = log {
@@ -264,6 +270,7 @@ impl Default for Config {
             anonymous: false,
             store: None,
             redis: None,
+            audit: None,
             quotas: Quotas::default(),
             prices: Vec::new(),
             prices_file: None,

@@ -2,7 +2,9 @@
 
 use super::names::Noun;
 use super::read::{Section, Value};
-use super::{Allowance, Location, Matcher, RateLimit, RequestEdits, ResponseEdits, Translation};
+use super::{
+    Allowance, AuditContent, Location, Matcher, RateLimit, RequestEdits, ResponseEdits, Translation,
+};
 
 /// Something clients may ask for; it has either a name or a matcher.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,6 +29,8 @@ pub struct Model {
     pub limits: Allowance,
     /// What becomes of what its providers cannot say; `None` is as for all models.
     pub translation: Option<Translation>,
+    /// What of its calls' content is written down, unless a key keeps less.
+    pub content: Option<AuditContent>,
     /// Where it stands in the file.
     pub location: Location,
 }
@@ -73,6 +77,7 @@ impl Model {
                 rate_limit: s.read("rate_limit", RateLimit::read),
                 limits: s.read("limits", limits).unwrap_or_default(),
                 translation: s.read("translation", Translation::read),
+                content: s.read("content", AuditContent::read),
                 location: s.location(),
             };
             report_identity(s);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::cloud::Surroundings;
 use super::{Listen, Location, Problem, Secret, Store, UpstreamTls};
@@ -19,6 +20,8 @@ pub(super) struct Overrides {
     pub admin_key: Option<Secret>,
     /// `DB_URL`: the store's address.
     db_url: Option<Secret>,
+    /// `DB_ROTATION_CHECK_INTERVAL_SEC`: how often the audit looks for rows that are to be archived.
+    pub rotation_check: Option<Duration>,
     /// `VERIFY_SSL`: for providers that do not say it.
     verify_tls: Option<bool>,
     /// `PROVIDER_SUFFIX`.
@@ -41,6 +44,11 @@ impl Overrides {
             db_url: variables.read("DB_URL", "the address of a database", |text| {
                 Store::is_database(text).then(|| Secret::new(text))
             }),
+            rotation_check: variables.read(
+                "DB_ROTATION_CHECK_INTERVAL_SEC",
+                "a number of seconds",
+                seconds,
+            ),
             verify_tls: variables.read("VERIFY_SSL", "true or false", boolean),
             model_prefix: variables.read(
                 "PROVIDER_SUFFIX",
@@ -120,6 +128,10 @@ fn host(text: &str) -> Option<IpAddr> {
         "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         _ => text.trim_start_matches('[').trim_end_matches(']').parse().ok(),
     }
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    text.parse().ok().filter(|seconds| (1..=86_400).contains(seconds)).map(Duration::from_secs)
 }
 
 fn boolean(text: &str) -> Option<bool> {

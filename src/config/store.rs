@@ -60,13 +60,17 @@ impl Config {
 }
 
 fn default_file(state: Option<&Path>, folder: &Path) -> Secret {
+    Secret::new(format!("sqlite:{}", state_folder(state, folder).join(FILE).display()))
+}
+
+/// Where databases are that nobody has named.
+pub(super) fn state_folder(state: Option<&Path>, folder: &Path) -> PathBuf {
     let package = Path::new(STATE_FOLDER);
-    let folder = match state {
+    match state {
         Some(state) => state.to_owned(),
         None if is_writable(package) => package.to_owned(),
         None => std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()),
-    };
-    Secret::new(format!("sqlite:{}", folder.join(FILE).display()))
+    }
 }
 
 fn is_writable(folder: &Path) -> bool {

@@ -17,11 +17,12 @@ use super::context::{Asked, Body, Context, Framing, Hop};
 use super::cut::Cut;
 use super::refusal::Refusal;
 use super::{
-    Gateway, abuse, account, cors, cross, heads, history, hold, inspect, objects, standing, tunnel,
+    Gateway, abuse, account, cors, cross, heads, history, hold, inspect, note, objects, standing,
+    tunnel,
 };
 use crate::access::percent_decoded;
 use crate::audit::Record;
-use crate::config::{Dialect, Privacy};
+use crate::config::{Audit, Dialect, Privacy, WhenFull};
 use crate::protocol::edit::wants_usage;
 use crate::protocol::json;
 use crate::protocol::multipart::Scanner;
@@ -108,7 +109,11 @@ pub async fn admit(
     }
     leave_out_providers(ctx)?;
     if ctx.note.wanted {
-        ctx.note.body(&ctx.body);
+        note::ask(ctx);
+    }
+    let strict = |audit: &Audit| audit.when_full == WhenFull::Strict;
+    if ctx.snapshot.config.audit.as_ref().is_some_and(strict) && !gateway.audit.has_room() {
+        return Err(Refusal::unaudited());
     }
     inspect::inspect(ctx, gateway).await?;
     account::open(ctx, gateway)?;

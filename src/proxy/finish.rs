@@ -10,8 +10,8 @@ use super::context::{Context, UnderWay};
 use super::hold;
 use super::note::record;
 use crate::audit::Record;
-use crate::config::AccessLog;
 use crate::protocol::edit::Usage;
+use crate::routing::{Endpoint, Local};
 use crate::telemetry::{Entry, Metrics, Tokens};
 
 /// nginx's status for a client that left before there was an answer.
@@ -61,21 +61,27 @@ fn settle(ctx: &mut Context) {
         if let Some(trace) = ctx.trace.take() {
             trace.finish(ctx, metrics, &record);
         }
-        keep(&record, &under_way, ctx.snapshot.config.access_log.as_ref());
+        keep(ctx, &under_way, record);
     }
 }
 
 /// The record's last way: to whoever wants one, once per answered request.
-fn keep(record: &Record, under_way: &UnderWay, access_log: Option<&AccessLog>) {
-    let logged = Entry::is_wanted();
+fn keep(ctx: &mut Context, under_way: &UnderWay, record: Record) {
+    let (logged, access_log) = (Entry::is_wanted(), ctx.snapshot.config.access_log.as_ref());
     if logged || access_log.is_some() {
-        let entry = entry(record);
+        let entry = entry(&record);
         if logged {
             entry.write();
         }
         if let Some(access_log) = access_log {
             under_way.access_log.offer(entry.line(access_log.format), &under_way.metrics);
         }
+    }
+    // The gateway's own health is asked for all the time, and by nobody in particular.
+    let health = [Local::Live, Local::Ready, Local::Metrics].map(Endpoint::Local);
+    let wanted = ctx.endpoint.is_none_or(|endpoint| !health.contains(&endpoint));
+    if let Some(audit) = ctx.note.audit.take().filter(|_| wanted) {
+        audit.put(record, ctx.note.kept.take());
     }
 }
 

@@ -70,6 +70,7 @@ pub use self::operators::Operators;
 use self::refusal::Refusal;
 pub use self::rescue::answer_unread;
 use crate::access::{History, Owners, Registry};
+use crate::audit::Audit;
 use crate::config::Privacy;
 use crate::ledger::UsageBook;
 use crate::routing::Endpoint;
@@ -94,6 +95,8 @@ pub struct Gateway {
     pub registry: Arc<Registry>,
     /// What was used, until it is in the store.
     pub usage: Arc<UsageBook>,
+    /// Who gets a record of each answered request.
+    pub audit: Arc<Audit>,
     /// Who answers operators that come through the data listeners.
     pub operators: Option<Operators>,
     /// Lines of the access log, until they are written.
@@ -205,7 +208,7 @@ impl ProxyHttp for Gateway {
         contain(|| {
             respond::write_chunk(ctx, &self.metrics, body, end)?;
             if let Some(bytes) = body.as_ref().filter(|_| ctx.note.wanted) {
-                ctx.note.answer(bytes);
+                note::answer(ctx, bytes);
             }
             objects::remember(&self.owners, ctx);
             Ok(None)
@@ -279,11 +282,12 @@ impl Gateway {
         ctx.activate(&self.metrics, &self.access_log);
         ctx.method = session.req_header().method.clone();
         let request = session.req_header();
+        ctx.note.audit = self.audit.is_enabled().then(|| Arc::clone(&self.audit));
         if let Some(tracing) = &ctx.snapshot.config.tracing {
             ctx.trace = trace::begin(&request.headers, tracing, &self.spans);
         }
         let told = ctx.trace.is_some() || ctx.snapshot.config.access_log.is_some();
-        ctx.note.wanted = told || Entry::is_wanted();
+        ctx.note.wanted = told || ctx.note.audit.is_some() || Entry::is_wanted();
         if ctx.note.wanted {
             ctx.note.head(&request.headers);
         }

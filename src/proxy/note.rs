@@ -9,7 +9,7 @@ use memchr::memmem::Finder;
 
 use super::account::Bill;
 use super::context::{Body, Context};
-use crate::audit::{Record, Spent};
+use crate::audit::{Audit, Kept, Record, Spent};
 use crate::config::Dialect;
 use crate::protocol::Operation;
 
@@ -23,10 +23,14 @@ static MEMBER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("eason\"
 static IMAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("image"));
 
 /// Notes, from the head to the end.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Note {
     /// There will be a record.
     pub wanted: bool,
+    /// Who gets it, beside the access log.
+    pub audit: Option<Arc<Audit>>,
+    /// What is kept of the call's content.
+    pub kept: Option<Box<Kept>>,
     user_agent: Option<HeaderValue>,
     /// The name of a model that was refused.
     pub refused_model: Option<Arc<str>>,
@@ -65,6 +69,33 @@ impl Note {
         if let Some(stop) = told.last().filter(|stop| self.stop.as_deref() != Some(stop)) {
             self.stop = Some(Arc::from(stop));
         }
+    }
+}
+
+/// Notes what is asked, and keeps of it what the configuration says.
+pub fn ask(ctx: &mut Context) {
+    ctx.note.body(&ctx.body);
+    let Body::Json { bytes, .. } = &ctx.body else { return };
+    if ctx.note.audit.is_none() {
+        return;
+    }
+    let leg = ctx.course.hops.first().and_then(|hop| hop.leg.as_ref());
+    let [key, model] = ctx.snapshot.contents(ctx.principal.as_deref(), leg);
+    let draw = rand::random_range(0..100);
+    let kept = Kept::begin(&ctx.snapshot.config, key, model, draw);
+    ctx.note.kept = kept.map(|mut kept| {
+        kept.ask(bytes);
+        kept
+    });
+}
+
+/// Notes what of an answer goes out.
+pub fn answer(ctx: &mut Context, part: &[u8]) {
+    ctx.note.answer(part);
+    let streamed = ctx.asked.stream && ctx.outcome.status < 300;
+    if let Some(kept) = &mut ctx.note.kept {
+        kept.stream = ctx.asked.operation.dialect().filter(|_| streamed);
+        kept.answer(part);
     }
 }
 

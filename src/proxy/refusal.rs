@@ -438,6 +438,13 @@ impl Refusal {
         Self { retry_after, ..Self::new(503, "overloaded", message) }
     }
 
+    /// There is no place for a record of it.
+    pub fn unaudited() -> Self {
+        let message = "The gateway cannot write records of requests now. Send the request again.";
+        let retry_after = Some(Duration::from_secs(5));
+        Self { retry_after, ..Self::new(503, "overloaded", message) }
+    }
+
     pub fn shutting_down() -> Self {
         let message = "The gateway is shutting down. Send the request again.";
         let retry_after = Some(Duration::from_secs(1));

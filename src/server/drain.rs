@@ -17,6 +17,7 @@ use super::connections::Open;
 use super::ear::{Ear, Kind};
 use super::keeper::{Desk, Order};
 use super::succession::Succession;
+use crate::audit::Audit;
 use crate::proxy::until_told;
 use crate::snapshot::Snapshot;
 use crate::telemetry::{AccessLog, Spans};
@@ -49,6 +50,8 @@ pub struct Drain {
     pub succession: Arc<Succession>,
     /// Who delivers what was counted here.
     pub desk: Arc<Desk>,
+    /// Who writes records of what was answered.
+    pub audit: Arc<Audit>,
     /// Lines that are to be written before the end.
     pub access_log: Arc<AccessLog>,
     /// Spans that are to be sent before the end.
@@ -93,7 +96,7 @@ impl BackgroundService for Drain {
                 () = interrupt.hear() => {}
             }
         }
-        tokio::join!(self.desk.ask(Order::Leave), self.tell_the_rest());
+        tokio::join!(self.desk.ask(Order::Leave), self.audit.flush(), self.tell_the_rest());
         info!("drained");
         #[expect(
             clippy::disallowed_methods,

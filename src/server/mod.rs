@@ -4,6 +4,7 @@
 mod background;
 mod candidate;
 mod certificates;
+mod clerks;
 mod connections;
 mod drain;
 mod ear;
@@ -14,6 +15,7 @@ mod guarded;
 mod handover;
 mod handshake;
 mod heads;
+mod hook;
 mod http2;
 mod keeper;
 mod listen;
@@ -37,7 +39,7 @@ mod watchdog;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -54,12 +56,14 @@ use tokio::sync::watch;
 
 use self::background::Balance;
 use self::certificates::{Certificates, Fresh};
+use self::clerks::Clerks;
 use self::connections::{Bounded, Open};
 use self::drain::Drain;
 use self::handover::{Launch, Office};
 pub use self::handover::{Refused, find_control, upgrade};
 use self::handshake::Handshakes;
 use self::heads::Punctual;
+use self::hook::Hook;
 use self::keeper::{Desk, Keeper};
 use self::log_writer::LogWriter;
 use self::lookout::Lookout;
@@ -75,6 +79,7 @@ use self::watchdog::Watched;
 use crate::access::limits::Limits;
 use crate::access::{History, Owners, Registry};
 use crate::admin::{self, Admin, Listener};
+use crate::audit::{Audit, Meters};
 use crate::config::{self, Config, Secret};
 use crate::ledger::UsageBook;
 use crate::mock;
@@ -155,8 +160,8 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
     let mut server = Server::new_with_opt_and_conf(Opt::default(), settings);
     let bootstrap = server.bootstrap_as_a_service();
 
-    let beside = file.as_ref().map_or(folder.as_path(), ConfigFile::folder);
-    let store = config.store_url(beside);
+    let beside = file.as_ref().map_or(folder.as_path(), ConfigFile::folder).to_owned();
+    let store = config.store_url(&beside);
     let (compiled, certificates) = assemble(config, origin, None)?;
     let certificates = Certificates::new(certificates);
     let house = House::build(compiled, file, folder, &certificates, store.is_some())?;
@@ -175,7 +180,7 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
     // The data plane waits for the first look at the providers: before it, no request could go
     // anywhere. Neither does it serve before it knows its callers, and what they have used.
     let usage = Arc::new(UsageBook::new());
-    let mut first = house.prepare(&mut server, &bootstrap, store, &usage)?;
+    let mut first = house.prepare(&mut server, &bootstrap, store, &beside, &usage)?;
     let admin = house.admin();
     let gateway = Gateway {
         snapshot: Arc::clone(&snapshot),
@@ -184,6 +189,7 @@ pub fn run(given: Given, options: Options) -> Result<Infallible, Unstartable> {
         history: Arc::clone(&house.history),
         registry: Arc::clone(&house.registry),
         usage,
+        audit: Arc::clone(&house.audit),
         access_log: Arc::clone(&house.access_log),
         spans: Arc::clone(&house.spans),
         operators: admin.as_ref().map(operators),
@@ -235,6 +241,7 @@ struct House {
     registry: Arc<Registry>,
     owners: Arc<Owners>,
     history: Arc<History>,
+    audit: Arc<Audit>,
     reloader: Arc<Reloader>,
     desk: Arc<Desk>,
     open: Arc<Open>,
@@ -259,6 +266,8 @@ impl House {
         let open = Arc::new(Open::new(metrics.connections.clone()));
         let (reloader, desk) = (Arc::new(reloader), Arc::new(Desk::new()));
         let (owners, history) = (Arc::new(Owners::new(has_store)), Arc::default());
+        let audit = Arc::new(Audit::new(meters(&metrics)));
+        audit.set_enabled(snapshot.load().config.audit.is_some());
         let (access_log, spans) = (Arc::default(), Arc::default());
         Ok(Self {
             snapshot,
@@ -266,6 +275,7 @@ impl House {
             registry,
             owners,
             history,
+            audit,
             reloader,
             desk,
             open,
@@ -280,6 +290,7 @@ impl House {
         server: &mut Server,
         bootstrap: &ServiceHandle,
         store: Option<Secret>,
+        beside: &Path,
         usage: &Arc<UsageBook>,
     ) -> Result<Vec<ServiceHandle>, Unstartable> {
         let (snapshot, swapped) = (Arc::clone(&self.snapshot), self.reloader.swapped());
@@ -305,6 +316,16 @@ impl House {
         let follower = Follower { reloader, configured };
         let follower = server.add_service(background_service("shelf", follower));
         follower.add_dependency(&keeper);
+        let clerks = Clerks {
+            audit: Arc::clone(&self.audit),
+            snapshot: Arc::clone(&self.snapshot),
+            swapped: self.reloader.swapped(),
+            folder: beside.to_owned(),
+        };
+        server.add_service(background_service("audit", clerks)).add_dependency(bootstrap);
+        let (audit, snapshot) = (Arc::clone(&self.audit), Arc::clone(&self.snapshot));
+        let hook = background_service("audit's webhook", Hook { audit, snapshot });
+        server.add_service(hook).add_dependency(bootstrap);
         Ok(vec![balance, keeper, follower])
     }
 
@@ -327,7 +348,8 @@ impl House {
         self.snapshot.load().config.admin.as_ref()?;
         let steward: Arc<Reloader> = Arc::clone(&self.reloader);
         let (snapshot, registry) = (Arc::clone(&self.snapshot), Arc::clone(&self.registry));
-        let desk = admin::Desk::new(snapshot, registry, steward, self.reloader.last());
+        let (last, audit) = (self.reloader.last(), Some(Arc::clone(&self.audit)));
+        let desk = admin::Desk::new(snapshot, registry, steward, last, audit);
         Some(Arc::new(Admin::new(Arc::new(desk), Arc::clone(&self.metrics))))
     }
 
@@ -357,11 +379,23 @@ impl House {
             open: Arc::clone(&self.open),
             succession,
             desk: Arc::clone(&self.desk),
+            audit: Arc::clone(&self.audit),
             access_log: Arc::clone(&self.access_log),
             spans: Arc::clone(&self.spans),
             close_idle,
             cut,
         }
+    }
+}
+
+/// Where the audit tells how it is.
+fn meters(metrics: &Metrics) -> Meters {
+    Meters {
+        rows: metrics.audit_rows.clone(),
+        dropped: metrics.audit_dropped.clone(),
+        untold: metrics.audit_untold.clone(),
+        queue: metrics.audit_queue.clone(),
+        spool: metrics.audit_spool.clone(),
     }
 }
 

@@ -13,9 +13,9 @@ pub use self::origin::{LastReload, Origin, Reload};
 pub use self::upstream::Upstream;
 use crate::access::abuse::Guard;
 use crate::access::limits::{Subject, Terms, Who};
-use crate::access::{Digest, Keyring, Principal, Rules, counted};
+use crate::access::{Digest, Keyring, Made, Principal, Rules, counted};
 use crate::balance::{Health, InvalidAuthority, Load};
-use crate::config::Config;
+use crate::config::{AuditContent, Config};
 use crate::ledger::Prices;
 use crate::provider::{KeyState, Provider, Uncallable};
 use crate::routing::{Leg, Model, Models, Unresolved};
@@ -36,6 +36,8 @@ pub struct Snapshot {
     subjects: HashMap<String, (Arc<Subject>, Arc<Terms>)>,
     /// What models cost.
     pub prices: Prices,
+    /// What of a key's calls is written down, where the configuration says it.
+    contents: HashMap<String, AuditContent>,
     /// What it says of where requests come from.
     pub guard: Guard,
     /// What holds for every user.
@@ -85,6 +87,7 @@ impl Snapshot {
             keyring: Keyring::new(&config.keys, before.map(|before| &before.keyring)),
             subjects: subjects(&models, &config, before),
             prices: Prices::compile(&config),
+            contents: contents(&config),
             guard: Guard::new(&config.abuse),
             rules: Arc::new(Rules::of(&config)),
             operator: config.admin.as_ref().map(|admin| Digest::of(admin.key.expose())),
@@ -131,6 +134,18 @@ impl Snapshot {
         self.subjects.get(label).map(|(subject, _)| subject)
     }
 
+    /// What of a call's content is written down, as its key says and as its model says.
+    pub fn contents(
+        &self,
+        caller: Option<&Principal>,
+        leg: Option<&Leg>,
+    ) -> [Option<AuditContent>; 2] {
+        let of_file = |caller: &&Principal| caller.made() == Made::File;
+        let key = caller.filter(of_file).filter(|_| !self.contents.is_empty());
+        let key = key.and_then(|caller| self.contents.get(&*caller.name).copied());
+        [key, leg.and_then(|leg| self.config.models.get(leg.model.index)?.content)]
+    }
+
     /// Puts its limits into force over what is counted on from before. To be called when requests
     /// begin to see it, and not for one that is only tried.
     pub fn enforce(&self) {
@@ -156,6 +171,10 @@ impl Snapshot {
             note_choices(upstream, metrics);
         }
     }
+}
+
+fn contents(config: &Config) -> HashMap<String, AuditContent> {
+    config.keys.iter().filter_map(|key| Some((key.name.clone(), key.content?))).collect()
 }
 
 /// What was counted under a label goes on, under its old limits until [`Snapshot::enforce`].

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::config::Secret;
 
 use super::address::{self, Address};
+use super::migrate::Schema;
 use super::{StoreError, migrate};
 
 /// How long a connection may take, or to wait for one that is free.
@@ -65,7 +66,7 @@ struct Shared {
 
 /// A connection out of its pool. Whoever is through with it says so: one that was left in the middle
 /// of something is closed, not given back.
-pub(super) struct Lent {
+pub(crate) struct Lent {
     connection: Option<PoolConnection<Any>>,
     backend: Backend,
 }
@@ -82,6 +83,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::NewerSchema`] and [`StoreError::Corrupt`] when it is not to be touched.
     pub async fn open(url: &Secret) -> Result<Self, StoreError> {
+        Self::open_as(url, &migrate::RECORDS).await
+    }
+
+    /// The same for tables of another kind, with a database of their own or in the same.
+    pub(crate) async fn open_as(url: &Secret, schema: &'static Schema) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let (backend, url) = match Address::read(url)? {
             Address::File(path) => (Backend::File, Secret::new(prepared(&path)?)),
@@ -91,7 +97,7 @@ impl Store {
         // Files begin to use a write-ahead log while others look: SQLite does not wait for that.
         let until = Instant::now() + CONNECT;
         loop {
-            match within(LOAD, Self::begin(backend, &url)).await {
+            match within(LOAD, Self::begin(backend, &url, schema)).await {
                 Err(error)
                     if error.may_pass() && backend == Backend::File && Instant::now() < until =>
                 {
@@ -102,7 +108,11 @@ impl Store {
         }
     }
 
-    async fn begin(backend: Backend, url: &Secret) -> Result<Self, StoreError> {
+    async fn begin(
+        backend: Backend,
+        url: &Secret,
+        schema: &'static Schema,
+    ) -> Result<Self, StoreError> {
         let options = AnyConnectOptions::from_str(url.expose())?
             .log_statements(LevelFilter::Trace)
             .log_slow_statements(LevelFilter::Off, Duration::ZERO);
@@ -110,7 +120,7 @@ impl Store {
             // A pool tries until its time is over, and then does not say what was wrong.
             let connecting = timeout(CONNECT, AnyConnection::connect_with(&options));
             let mut first = connecting.await.map_err(|_| StoreError::late(CONNECT))??;
-            migrate::look(&mut first, backend).await?;
+            migrate::look(&mut first, backend, schema).await?;
             first.close().await?;
         }
         let (most, readers) = match backend {
@@ -118,18 +128,23 @@ impl Store {
             Backend::File => (1, READERS),
             Backend::Memory => (1, 0),
         };
-        let writer = pool(backend, most, false).connect_lazy_with(options.clone());
+        let writer = pool(backend, most, false, schema).connect_lazy_with(options.clone());
         let readers = match readers {
             0 => writer.clone(),
-            most => pool(backend, most, true).connect_lazy_with(options),
+            most => pool(backend, most, true, schema).connect_lazy_with(options),
         };
         let shared =
             Shared { backend, url: url.clone(), writer, readers, tidied_at: AtomicI64::new(0) };
         let store = Self { shared: Arc::new(shared) };
         let mut link = store.writer().await?;
-        let outcome = migrate::migrate(link.on()?, backend).await;
+        let outcome = migrate::migrate(link.on()?, backend, schema).await;
         link.after(&outcome);
         outcome.map(|()| store)
+    }
+
+    /// Whether it is a file, or in memory.
+    pub(crate) fn is_sqlite(&self) -> bool {
+        self.shared.backend != Backend::Postgres
     }
 
     pub(super) fn backend(&self) -> Backend {
@@ -142,12 +157,12 @@ impl Store {
     }
 
     /// A connection to read with.
-    pub(super) async fn reader(&self) -> Result<Lent, StoreError> {
+    pub(crate) async fn reader(&self) -> Result<Lent, StoreError> {
         Lent::from(&self.shared.readers, self.shared.backend).await
     }
 
     /// A connection to write with.
-    pub(super) async fn writer(&self) -> Result<Lent, StoreError> {
+    pub(crate) async fn writer(&self) -> Result<Lent, StoreError> {
         Lent::from(&self.shared.writer, self.shared.backend).await
     }
 
@@ -168,7 +183,7 @@ impl Store {
     }
 }
 
-fn pool(backend: Backend, most: u32, reads_only: bool) -> AnyPoolOptions {
+fn pool(backend: Backend, most: u32, reads_only: bool, schema: &'static Schema) -> AnyPoolOptions {
     let options = AnyPoolOptions::new()
         .max_connections(most)
         .acquire_timeout(CONNECT)
@@ -177,6 +192,10 @@ fn pool(backend: Backend, most: u32, reads_only: bool) -> AnyPoolOptions {
         .test_before_acquire(backend == Backend::Postgres)
         .after_connect(move |connection, _| {
             let mut words = if backend == Backend::Postgres { POSTGRES } else { SQLITE }.to_owned();
+            if backend != Backend::Postgres && !schema.sqlite.is_empty() {
+                words.push_str("; ");
+                words.push_str(schema.sqlite);
+            }
             if reads_only {
                 words.push_str("; PRAGMA query_only = ON");
             }
@@ -210,7 +229,7 @@ fn prepared(path: &Path) -> Result<String, StoreError> {
 }
 
 /// Bounds a call.
-pub(super) async fn within<T>(
+pub(crate) async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
@@ -232,13 +251,13 @@ impl Lent {
     }
 
     /// The connection itself.
-    pub(super) fn on(&mut self) -> Result<&mut AnyConnection, StoreError> {
+    pub(crate) fn on(&mut self) -> Result<&mut AnyConnection, StoreError> {
         let ended = || StoreError::Away("the connection has ended".into());
         self.connection.as_deref_mut().ok_or_else(ended)
     }
 
     /// Begins to change something.
-    pub(super) async fn change(&mut self) -> Result<Transaction<'_, Any>, StoreError> {
+    pub(crate) async fn change(&mut self) -> Result<Transaction<'_, Any>, StoreError> {
         // One that begins by reading, and then cannot write because others did, would fail.
         let begin = match self.backend {
             Backend::Postgres => "BEGIN",
@@ -248,7 +267,7 @@ impl Lent {
     }
 
     /// Gives the connection back, unless it may be broken.
-    pub(super) fn after<T>(mut self, outcome: &Result<T, StoreError>) {
+    pub(crate) fn after<T>(mut self, outcome: &Result<T, StoreError>) {
         if !outcome.as_ref().is_err_and(StoreError::is_away) {
             drop(self.connection.take());
         }
@@ -267,7 +286,7 @@ impl Drop for Lent {
 }
 
 /// Ends a change: for good when it succeeded.
-pub(super) async fn settle<T>(
+pub(crate) async fn settle<T>(
     change: Transaction<'_, Any>,
     outcome: Result<T, StoreError>,
 ) -> Result<T, StoreError> {

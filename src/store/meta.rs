@@ -37,7 +37,7 @@ impl Store {
     pub async fn schema(&self) -> Result<i64, StoreError> {
         within(CALL, async {
             let mut link = self.reader().await?;
-            let schema = migrate::schema(link.on()?, self.backend()).await;
+            let schema = migrate::schema(link.on()?, self.backend(), &migrate::RECORDS).await;
             link.after(&schema);
             schema
         })

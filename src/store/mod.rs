@@ -18,10 +18,13 @@ mod usage;
 mod watch;
 
 pub use connect::Store;
+pub(crate) use connect::{settle, within};
 pub use counts::{Batch, Spent, Total};
 pub use failure::StoreError;
+pub(crate) use migrate::Schema;
 pub use objects::ObjectRow;
 pub use records::Put;
+pub(crate) use rows::places;
 pub use usage::{Group, UsageDelta, UsageQuery, UsageRow};
 pub use watch::Watch;
 

@@ -15,7 +15,7 @@ pub(super) const FEW: usize = 20;
 const MOST: i64 = 1 << 53;
 
 /// `($1, $2), ($3, $4)` for two rows of two columns.
-pub(super) fn places(rows: usize, columns: usize) -> String {
+pub(crate) fn places(rows: usize, columns: usize) -> String {
     let mut text = String::with_capacity(rows * columns * 6);
     for place in 0..rows * columns {
         let before = match place % columns {

@@ -37,6 +37,11 @@ pub struct Metrics {
     pub shed: IntCounter,
     pub abuse: IntCounterVec,
     pub panics: IntCounter,
+    pub audit_rows: IntCounter,
+    pub audit_dropped: IntCounter,
+    pub audit_untold: IntCounter,
+    pub audit_queue: IntGauge,
+    pub audit_spool: IntGauge,
     lines: IntCounterVec,
     spans: IntCounterVec,
     reloads: IntCounterVec,
@@ -162,6 +167,18 @@ impl Metrics {
                 &["check", "rule", "action"],
             )?,
             panics: make.counter("forebay_panics_total", "Panics: mistakes in the gateway.")?,
+            audit_rows: make.counter("forebay_audit_rows_total", "Audit rows written.")?,
+            audit_dropped: make
+                .counter("forebay_audit_dropped_total", "Audit rows for which there was no place.")?,
+            audit_untold: make.counter(
+                "forebay_audit_webhook_dropped_total",
+                "Audit rows that the webhook was not told of.",
+            )?,
+            audit_queue: make.gauge("forebay_audit_queue", "Audit rows that are to be written.")?,
+            audit_spool: make.gauge(
+                "forebay_audit_spool_bytes",
+                "Audit rows on the disk, which wait for their database.",
+            )?,
             lines: make.counters(
                 "forebay_access_log_lines_total",
                 "Lines of the access log: written, dropped (what they go to is full, away or stalled).",

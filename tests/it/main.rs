@@ -22,6 +22,7 @@ mod admin_concurrency;
 mod admin_dynamic;
 mod admin_seeds;
 mod affinity;
+mod audit;
 mod bodies;
 mod broken_streams;
 mod canaries;

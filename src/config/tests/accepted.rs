@@ -281,3 +281,37 @@ fn what_is_remembered_of_earlier_calls_is_bounded_and_can_be_switched_off() {
     let warned = "f:2:1: warning: `responses` are not kept under `privacy: strict`";
     assert!(lines(&both, "warning").iter().any(|line| line == warned), "{both}");
 }
+
+#[test]
+fn an_audit_is_what_its_section_says() {
+    let audit = |text: &str| good(text).audit;
+    assert_eq!(audit("models: []"), None);
+    assert_eq!(audit("audit: { enabled: false, rotate: daily }"), None);
+    let all = audit(
+        "audit: { content: full, sample: 5%, content_limit: 1MiB, when_full: strict, rotate: daily, \
+         store: 'sqlite:/x/a.db', spool: { size: 1MiB }, retention: { days: 90, size: 1GiB }, file: '-' }",
+    );
+    let all = all.unwrap();
+    assert_eq!((all.content, all.rotate), (AuditContent::Full, Rotation::Daily));
+    assert_eq!((all.when_full, all.spool.size), (WhenFull::Strict, 1 << 20));
+    let retention = Retention { count: None, days: Some(90), size: Some(1 << 30) };
+    assert_eq!(all.retention, retention);
+    assert_eq!(audit("audit: { enabled: true }"), Some(Audit::default()));
+}
+
+#[test]
+fn the_audits_files_stand_together() {
+    let folder = std::path::Path::new("/etc/forebay");
+    let places = |text: &str| {
+        let config = good(text);
+        let url = config.audit_url(folder).map(|url| url.expose().to_owned());
+        (url, config.audit_spool(folder).map(|path| path.display().to_string()))
+    };
+    let (url, spool) = places("audit: { store: 'sqlite:/var/db/a.db' }");
+    assert_eq!(url.as_deref(), Some("sqlite:/var/db/a.db"));
+    assert_eq!(spool.as_deref(), Some("/var/db/a-spool"));
+    let (url, spool) = places("audit: { store: 'postgres://h/d' }");
+    assert_eq!(url.as_deref(), Some("postgres://h/d"));
+    assert!(spool.unwrap().ends_with("/audit-spool"));
+    assert_eq!(places("audit: { store: off }").0, None);
+}

@@ -54,6 +54,21 @@ const REFUSED: &[(&str, &str)] = &[
         "1:1 two listeners on 127.0.0.1:80",
     ),
     (
+        "audit: { content: some }",
+        "1:19 `content` cannot be `some` (known: `none`, `metadata`, `full`)",
+    ),
+    ("audit: { content_limit: 8MiB }", "1:25 `content_limit` must be at most 4MiB"),
+    (
+        "audit: { webhook: { url: 'http://h/x', secret: short } }",
+        "1:48 `secret` must have at least 16 characters",
+    ),
+    ("audit: { store: nowhere }", "1:17 `store` must be the address of a database"),
+    ("audit: { rotate: montly }", "1:18 `rotate` cannot be `montly` (did you mean `monthly`?)"),
+    (
+        "audit: { retention: { count: 3, month: 2 } }",
+        "1:33 unknown key `month` in `retention` (known: `count`, `days`, `size`)",
+    ),
+    (
         "access_log: { rotate: weekly }",
         "1:23 `rotate` must be `daily`, a size such as 100MiB, or `off`, not `weekly`",
     ),
@@ -470,10 +485,7 @@ keys:
     key: ${KEY}
 audit: { enabled: true, content: none, rotate: monthly, retention: 12, store: \"sqlite:a.db\" }
 ";
-    let expected = [
-        "f:3:5: warning: `p` is called without checking its certificate",
-        "f:12:8: warning: `audit` has no effect in this version",
-    ];
+    let expected = ["f:3:5: warning: `p` is called without checking its certificate"];
     assert_eq!(lines(&said(text, &[]), "warning"), expected);
     assert_eq!(
         good(text).admin.map(|admin| admin.key),

@@ -1,5 +1,6 @@
 //! A call and its answer from one dialect to another, by way of the form in the middle.
 
+mod assemble;
 mod count;
 mod embeddings;
 mod objects;
@@ -19,6 +20,7 @@ use crate::protocol::json::Object;
 use crate::protocol::json::text::quote;
 use crate::protocol::{Task, bedrock, gemini, openai_responses};
 
+pub use assemble::assemble;
 pub use count::estimate_count;
 pub use stream::StreamTranslator;
 
