@@ -65,6 +65,7 @@ fn requests(criterion: &mut Criterion) {
         request: &request,
         include_usage: true,
         chat_cap: ChatCap::MaxTokens,
+        priority: None,
     };
     let mut group = criterion.benchmark_group("scan and splice");
     let bodies = [("1 KB", ENGLISH, 1 << 10), ("256 KB", ENGLISH, 256 << 10)];

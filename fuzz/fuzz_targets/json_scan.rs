@@ -44,6 +44,7 @@ fuzz_target!(|body: &[u8]| {
         request: &request,
         include_usage: false,
         chat_cap: ChatCap::MaxTokens,
+        priority: None,
     };
     let Ok(splice) = edit_request(Operation::Other, &body, &members, &edits) else { return };
     let edited = splice.apply(&body);

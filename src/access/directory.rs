@@ -211,6 +211,7 @@ impl Directory {
             disabled: (!record.enabled).then(disabled),
             expires_at: record.expires_at,
             max_ips: record.limits.max_ips,
+            rank: record.rank(),
             made: Made::Store,
             strict: record.privacy == Some(KeyPrivacy::Strict),
         });

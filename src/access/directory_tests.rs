@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::access::limits::{Claim, Limits, Now, Seen};
-use crate::config::{Allowance, RateLimit};
+use crate::config::{Allowance, Priority, Rank, RateLimit};
 
 const NOW: i64 = 1_800_000_000_000;
 
@@ -121,6 +121,29 @@ fn a_user_that_comes_later_or_changes_is_seen_through_keys_that_were_there() {
     assert!(matches!(find(&four, "a"), Lookup::Refused(Why::UserGone)));
     let five = apply(&four, vec![put_user(&user("u"))]);
     known(&five, "a");
+}
+
+#[test]
+fn a_key_stands_among_others_as_it_and_its_user_may() {
+    let of = |id: &str, priority, weight| {
+        put_key(&KeyRecord { user: Some("u".into()), priority, weight, ..key(id) })
+    };
+    let high = Some(Priority::HIGH);
+    let mut records = vec![of("plain", None, None), of("high", high, Some(3))];
+    records.extend([put_key(&key("alone")), put_user(&user("u"))]);
+    let one = apply(&Directory::empty(), records);
+    let rank = |id: &str| {
+        let Rank { priority, weight } = known(&one, id).rank();
+        (priority, weight)
+    };
+    let normal = Priority::default();
+    assert_eq!(
+        (rank("alone"), rank("plain"), rank("high")),
+        ((normal, 1), (normal, 1), (Priority::HIGH, 3))
+    );
+    let bounded = UserRecord { priority: Some(Priority::LOW), weight: Some(5), ..user("u") };
+    let _two = apply(&one, vec![put_user(&bounded)]);
+    assert_eq!((rank("plain"), rank("high")), ((Priority::LOW, 5), (Priority::LOW, 3)));
 }
 
 #[test]

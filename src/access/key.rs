@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Allowance, RateLimit, Secret};
+use crate::config::{Allowance, Priority, RankGiven, RateLimit, Secret};
 
 /// What every key of ours begins with.
 pub const PREFIX: &str = "sk-fb-";
@@ -63,6 +63,12 @@ pub struct KeyRecord {
     pub rate_limit: Option<RateLimit>,
     #[serde(default)]
     pub limits: Allowance,
+    /// Who goes first when replicas are busy; `None` is its user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// Its part among others of its priority; `None` is its user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
     #[serde(default)]
     pub tags: Vec<String>,
     /// Unix milliseconds.
@@ -147,6 +153,11 @@ impl KeyRecord {
         let mut bytes = [0; 32];
         hex::decode_to_slice(&self.digest, &mut bytes).ok()?;
         Some(bytes)
+    }
+
+    /// How it stands among others that wait, as far as it says.
+    pub fn rank(&self) -> RankGiven {
+        RankGiven { priority: self.priority, weight: self.weight }
     }
 
     /// A copy for eyes and audits: the digest, from which a key of few bits could be guessed, left

@@ -125,6 +125,7 @@ fn principal(key: &config::Key, terms: &Arc<Terms>, known: Option<&Arc<Subject>>
         disabled: (!key.enabled).then(Box::default),
         expires_at: key.expires_at,
         max_ips: key.limits.max_ips,
+        rank: key.rank,
         made: Made::File,
         strict: key.strict,
     }

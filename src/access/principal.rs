@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::keyring::Digest;
 use super::limits::Subject;
 use super::user::User;
-use crate::config::{Bounds, glob_matches};
+use crate::config::{Bounds, Rank, RankGiven, glob_matches};
 
 /// A caller that is known.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Principal {
     pub(super) expires_at: Option<i64>,
     /// Addresses the key may be used from; 0 is any number.
     pub(super) max_ips: u32,
+    /// As its own record says.
+    pub(super) rank: RankGiven,
     pub(super) made: Made,
     /// `privacy: strict` holds for its requests.
     pub(super) strict: bool,
@@ -87,6 +89,7 @@ impl Principal {
             disabled: None,
             expires_at: None,
             max_ips: 0,
+            rank: RankGiven::default(),
             made: Made::Nowhere,
             strict: false,
         }
@@ -141,6 +144,12 @@ impl Principal {
     /// What is counted of it; `None` when nothing of it is limited.
     pub fn subject(&self) -> Option<&Arc<Subject>> {
         self.subject.as_ref()
+    }
+
+    /// How it stands among others that wait.
+    pub fn rank(&self) -> Rank {
+        let user = self.user().and_then(|user| user.ask(|state| state.rank)).unwrap_or_default();
+        Rank::of(self.rank, user)
     }
 
     pub fn grants(&self) -> &Grants {

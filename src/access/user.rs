@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::limits::{Now, Subject, Terms, Who};
 use super::principal::Grants;
 use super::rules::Rules;
-use crate::config::{Allowance, OnMaxIps, RateLimit};
+use crate::config::{Allowance, OnMaxIps, Priority, RankGiven, RateLimit};
 
 /// What is kept of a user: the JSON body of its record.
 ///
@@ -45,6 +45,12 @@ pub struct UserRecord {
     pub rate_limit: Option<RateLimit>,
     #[serde(default)]
     pub limits: Allowance,
+    /// The highest its keys may have when replicas are busy; `None` is normal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// What its keys have that say nothing of their own; `None` is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
     /// Tokens per group of models, where they differ from the configuration's; 0 is unlimited.
     #[serde(default)]
     pub quotas: BTreeMap<String, u64>,
@@ -101,6 +107,7 @@ pub struct State {
     pub max_ips: Option<u32>,
     pub on_max_ips: Option<OnMaxIps>,
     pub grants: Grants,
+    pub rank: RankGiven,
     rate_limit: Option<RateLimit>,
     limits: Allowance,
     quotas: BTreeMap<String, u64>,
@@ -114,6 +121,13 @@ fn yes() -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_none_yet(epoch: &u32) -> bool {
     *epoch == 0
+}
+
+impl UserRecord {
+    /// How its keys stand among others that wait, as far as it says.
+    pub fn rank(&self) -> RankGiven {
+        RankGiven { priority: self.priority, weight: self.weight }
+    }
 }
 
 // === impl Role ===
@@ -214,6 +228,7 @@ impl State {
                 record.allowed_providers.as_deref(),
             )
             .within(record.limits.bounds()),
+            rank: record.rank(),
             rate_limit: record.rate_limit,
             limits: record.limits.clone(),
             quotas: record.quotas.clone(),

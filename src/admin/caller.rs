@@ -7,7 +7,7 @@ use super::desk::Desk;
 use super::records;
 use super::refusal::{Answer, Refusal};
 use crate::access::{Directory, KeyRecord, Principal, Role, Rules, UserRecord, globs_within};
-use crate::config::{Allowance, RateLimit};
+use crate::config::{Allowance, Rank, RankGiven, RateLimit};
 
 /// Who asks.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub struct Caller {
 #[derive(Clone, Debug, Default)]
 pub struct Bounds {
     of: Vec<Bound>,
+    /// How it stands among others that wait.
+    rank: Rank,
     /// What holds for users that have nothing of their own.
     rules: Arc<Rules>,
     /// Whom keys belong to.
@@ -82,7 +84,8 @@ impl Caller {
         let user: UserRecord = records::read(&store, user).await?.ok_or_else(gone)?.1;
         let rules = Arc::clone(&desk.snapshot.load().rules);
         let of = vec![Bound::of_key(&key), Bound::of_user(&user, &rules)];
-        Ok(Bounds { of, rules, directory: desk.registry.directory.load_full() })
+        let rank = Rank::of(key.rank(), user.rank());
+        Ok(Bounds { of, rank, rules, directory: desk.registry.directory.load_full() })
     }
 }
 
@@ -98,6 +101,7 @@ impl Bounds {
             let message = "Limits hold for you, and not for a `special` user.";
             return Err(Refusal::beyond("role", message));
         }
+        self.allow_rank(Rank::of(RankGiven::default(), user.rank()))?;
         let asked = Bound::of_user(user, &self.rules);
         self.of.iter().try_for_each(|have| have.allow(&asked, ["max_ips", "quotas"]))
     }
@@ -109,6 +113,8 @@ impl Bounds {
         }
         let mut asked = Bound::of_key(key);
         let user = key.user.as_deref().and_then(|user| self.directory.user(user)?.state());
+        let of_user = user.as_ref().map(|user| user.rank).unwrap_or_default();
+        self.allow_rank(Rank::of(key.rank(), of_user))?;
         if let Some(user) = user {
             let of_user = self.rules.max_ips(user.max_ips);
             let most = [asked.limits.max_ips, of_user].into_iter().filter(|most| *most > 0).min();
@@ -118,6 +124,24 @@ impl Bounds {
             }
         }
         self.of.iter().try_for_each(|have| have.allow(&asked, ["limits", "user"]))
+    }
+
+    /// The admin key has no bounds.
+    fn allow_rank(&self, asked: Rank) -> Answer<()> {
+        if self.of.is_empty() {
+            return Ok(());
+        }
+        let more = [
+            ("priority", asked.priority > self.rank.priority),
+            ("weight", asked.weight > self.rank.weight),
+        ];
+        match more.iter().find(|(_, more)| *more) {
+            Some((param, _)) => {
+                let message = format!("`{param}` is more than you have yourself.");
+                Err(Refusal::beyond(param, message))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -331,7 +355,8 @@ quotas:
         let changed = Changed { revision: 1, records: users.iter().map(record).collect() };
         let directory = Arc::new(Directory::empty().apply(&changed, &rules));
         let of = vec![Bound::of_key(&key(&json!({}))), Bound::of_user(&user(have), &rules)];
-        Bounds { of, rules, directory }
+        let rank = Rank::of(RankGiven::default(), user(have).rank());
+        Bounds { of, rank, rules, directory }
     }
 
     #[test]
@@ -381,5 +406,29 @@ quotas:
             assert_eq!(bounds.allow_key(&key(&asked)).is_ok(), allowed, "{asked}");
         }
         assert!(Bounds::default().allow_key(&key(&json!({}))).is_ok(), "the admin key");
+    }
+
+    #[test]
+    fn nobody_gives_a_rank_above_its_own() {
+        let users = [
+            ("same", json!({})),
+            ("high", json!({"priority": "high"})),
+            ("heavy", json!({"weight": 9})),
+        ];
+        let plain = of(&json!({}), &users);
+        let high = of(&json!({"priority": "high", "weight": 3}), &users);
+        for (asked, by_plain, by_high) in [
+            (json!({"user": "same"}), true, true),
+            (json!({"user": "same", "priority": "low"}), true, true),
+            (json!({"user": "same", "priority": "high"}), false, true),
+            (json!({"user": "same", "priority": 11}), false, false),
+            (json!({"user": "same", "weight": 3}), false, true),
+            (json!({"user": "same", "weight": 4}), false, false),
+            (json!({"user": "high"}), false, true),
+            (json!({"user": "heavy"}), false, false),
+        ] {
+            let rank = |bounds: &Bounds| bounds.allow_key(&key(&asked)).is_ok();
+            assert_eq!((rank(&plain), rank(&high)), (by_plain, by_high), "{asked}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::refusal::{Answer, Refusal};
 use crate::access::key::{LONGEST_NAME, is_sound_name};
-use crate::config::RateLimit;
+use crate::config::{Rank, RateLimit};
 use crate::protocol::json;
 
 /// Objects and lists within each other; nothing an operator sends needs more.
@@ -217,6 +217,15 @@ pub fn check_rate(rate: Option<RateLimit>) -> Answer<()> {
     }
     let message = "Only one of the two is 0: 0 and 0 block; otherwise both are at least 1.";
     Err(Refusal::invalid(Some("rate_limit"), message))
+}
+
+/// A weight among others.
+pub fn check_weight(weight: Option<u32>) -> Answer<()> {
+    if weight.is_none_or(|weight| (1..=Rank::MOST_WEIGHT).contains(&weight)) {
+        return Ok(());
+    }
+    let message = format!("`weight` must be a whole number from 1 to {}.", Rank::MOST_WEIGHT);
+    Err(Refusal::invalid(Some("weight"), message))
 }
 
 /// Names and globs, of which none is empty.

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use super::caller::Caller;
 use super::desk::Desk;
 use super::given::{
-    Given, Maybe, Path, Query, check_globs, check_id, check_name, check_rate, merge,
+    Given, Maybe, Path, Query, check_globs, check_id, check_name, check_rate, check_weight, merge,
 };
 use super::moment::Moment;
 use super::page::{Page, expected, one};
@@ -25,7 +25,7 @@ use super::refusal::{Answer, Refusal};
 use super::shown;
 use crate::access::limits::Now;
 use crate::access::{Digest, KeyPrivacy, KeyRecord, UserRecord, key};
-use crate::config::{Allowance, RateLimit, Secret};
+use crate::config::{Allowance, Priority, RateLimit, Secret};
 use crate::store::Expected;
 
 /// A key with fewer characters can be found by trying.
@@ -60,6 +60,11 @@ pub struct KeyForm {
     /// max_prompt_tokens, max_images, budget: {usd, per}}`; 0 is unlimited.
     #[schema(value_type = Option<Object>)]
     limits: Option<Allowance>,
+    /// `low`, `normal`, `high` or a number from -100 to 100; absent is its user's.
+    #[schema(value_type = Option<String>)]
+    priority: Option<Priority>,
+    /// 1 to 1000; absent is its user's.
+    weight: Option<u32>,
     tags: Option<Vec<String>>,
     /// `strict`: no address, no device header and no content of its calls is kept.
     #[schema(value_type = Option<String>)]
@@ -108,6 +113,8 @@ async fn create(State(desk): records::State, Extension(by): By, given: Given) ->
         disabled_reason: None,
         rate_limit: None,
         limits: Allowance::default(),
+        priority: None,
+        weight: None,
         tags: Vec::new(),
         created_at: Now::by_clock().0,
         temporary: false,
@@ -258,6 +265,7 @@ impl KeyForm {
         check_globs("allowed_models", self.allowed_models.as_deref())?;
         check_globs("allowed_providers", self.allowed_providers.as_deref())?;
         check_rate(self.rate_limit)?;
+        check_weight(self.weight)?;
         record.name = name;
         record.user.clone_from(&self.user);
         record.allowed_models.clone_from(&self.allowed_models);
@@ -271,6 +279,7 @@ impl KeyForm {
             .or_else(|| (!record.enabled).then(|| "disabled by an operator".to_owned()));
         record.rate_limit = self.rate_limit;
         record.limits = self.limits.clone().unwrap_or_default();
+        (record.priority, record.weight) = (self.priority, self.weight);
         record.tags = self.tags.clone().unwrap_or_default();
         record.privacy = self.privacy;
         Ok(())

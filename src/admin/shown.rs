@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::moment::in_words;
 use crate::balance::Health;
 use crate::config::{
-    self, ClientAuth, Config, Dialect, EventPort, HealthCheck, Kind, LoadBalancing, Location,
-    Matcher, Model, Provider, Secret,
+    self, Admission, ClientAuth, Config, Dialect, EventPort, HealthCheck, Kind, LoadBalancing,
+    Location, Matcher, Model, Provider, Secret,
 };
 use crate::snapshot::Upstream;
 
@@ -111,6 +111,7 @@ pub fn provider(provider: &Provider) -> Map<String, Value> {
             };
             json!({ member: port, "topic": events.topic })
         }),
+        "admission": provider.admission.as_ref().map(admission),
         "health_check": match &provider.health_check {
             HealthCheck::None => json!({ "type": "none" }),
             HealthCheck::Tcp(_) => json!({ "type": "tcp" }),
@@ -129,6 +130,17 @@ pub fn provider(provider: &Provider) -> Map<String, Value> {
         "region": provider.cloud.location.as_ref().filter(|_| provider.kind == Kind::Bedrock),
         "source": "file",
     }))
+}
+
+fn admission(admission: &Admission) -> Value {
+    json!({
+        "max_concurrent": admission.max_concurrent,
+        "queue": admission.queue,
+        "wait": duration(admission.wait),
+        "spill_after": admission.spill_after.map(duration),
+        "kv_limit": format!("{}%", admission.kv_limit.0),
+        "priority": admission.priority,
+    })
 }
 
 /// A model in the words of the file.
@@ -183,6 +195,8 @@ fn key(key: &config::Key) -> Value {
         "enabled": key.enabled,
         "rate_limit": key.rate_limit,
         "limits": key.limits,
+        "priority": key.rank.priority,
+        "weight": key.rank.weight,
         "tags": key.tags,
         "privacy": key.strict.then_some("strict"),
     })
@@ -208,6 +222,9 @@ pub fn state(upstream: &Upstream) -> Value {
     json!({
         "health": if healthy { "healthy" } else { "unhealthy" },
         "replicas": statuses.iter().map(replica).collect::<Vec<_>>(),
+        "queue": upstream.pool.gate().queue().map(|queue| {
+            json!({ "waiting": queue.waiting, "most": queue.most })
+        }),
         "api_keys": api_keys(upstream),
     })
 }

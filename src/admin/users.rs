@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::caller::Caller;
 use super::desk::Desk;
 use super::given::{
-    Given, Maybe, Path, Query, check_globs, check_id, check_name, check_rate, merge,
+    Given, Maybe, Path, Query, check_globs, check_id, check_name, check_rate, check_weight, merge,
 };
 use super::moment::Moment;
 use super::page::{Page, expected, one};
@@ -22,7 +22,7 @@ use super::records::{self, By, Kept as _, form_of, view};
 use super::refusal::{Answer, Refusal};
 use crate::access::limits::Now;
 use crate::access::{Role, UserRecord, key};
-use crate::config::{Allowance, OnMaxIps, RateLimit};
+use crate::config::{Allowance, OnMaxIps, Priority, RateLimit};
 use crate::store::Expected;
 
 /// What callers are told of a user that an operator has disabled without a word.
@@ -61,6 +61,11 @@ pub struct UserForm {
     /// As a key's.
     #[schema(value_type = Option<Object>)]
     limits: Option<Allowance>,
+    /// The highest its keys may have: `low`, `normal`, `high` or a number from -100 to 100.
+    #[schema(value_type = Option<String>)]
+    priority: Option<Priority>,
+    /// 1 to 1000, for its keys that have none of their own.
+    weight: Option<u32>,
     /// Tokens per group of models, where they differ from the configuration's; 0 is unlimited.
     quotas: Option<BTreeMap<String, u64>>,
     tags: Option<Vec<String>>,
@@ -101,6 +106,8 @@ async fn create(State(desk): records::State, Extension(by): By, given: Given) ->
         allowed_providers: None,
         rate_limit: None,
         limits: Allowance::default(),
+        priority: None,
+        weight: None,
         quotas: BTreeMap::new(),
         quota_epoch: 0,
         tags: Vec::new(),
@@ -271,6 +278,7 @@ impl UserForm {
         check_globs("allowed_models", self.allowed_models.as_deref())?;
         check_globs("allowed_providers", self.allowed_providers.as_deref())?;
         check_rate(self.rate_limit)?;
+        check_weight(self.weight)?;
         if self.limits.as_ref().is_some_and(|limits| limits.max_ips > 0) {
             let message = "`limits.max_ips` is for keys; a user's own number is `max_ips`.";
             return Err(Refusal::invalid(Some("limits"), message));
@@ -292,6 +300,7 @@ impl UserForm {
         record.allowed_providers.clone_from(&self.allowed_providers);
         record.rate_limit = self.rate_limit;
         record.limits = self.limits.clone().unwrap_or_default();
+        (record.priority, record.weight) = (self.priority, self.weight);
         record.quotas = self.quotas.clone().unwrap_or_default();
         record.tags = self.tags.clone().unwrap_or_default();
         record.note.clone_from(&self.note);

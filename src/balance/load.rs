@@ -30,6 +30,7 @@ pub struct Reported {
     pub at: Instant,
     ours: u32,
     ours_unanswered: u32,
+    ours_prefill: u64,
 }
 
 /// What a request adds to its replica's load.
@@ -70,6 +71,17 @@ impl Load {
         reported.as_deref().filter(|reported| reported.at.elapsed() < FRESH).copied()
     }
 
+    /// How full its KV cache is, from 0 to 1: as the server told, and what was sent there since. `None`:
+    /// it has not told lately.
+    pub fn kv_use(&self) -> Option<f64> {
+        let Reported { report, ours_prefill, .. } = self.reported()?;
+        report.running?;
+        let more = self.prefill_tokens().saturating_sub(ours_prefill);
+        #[expect(clippy::cast_precision_loss, reason = "no server has 2^52 tokens before it")]
+        let grown = if report.capacity > 0 { more as f64 / report.capacity as f64 } else { 0.0 };
+        Some(report.kv_use + grown)
+    }
+
     /// What the server said last, however long ago.
     pub(super) fn last_report(&self) -> Option<Report> {
         self.reported.load().as_deref().map(|reported| reported.report)
@@ -90,17 +102,27 @@ impl Load {
 
     pub(super) fn note(&self, report: Report) {
         let (ours, ours_unanswered) = (self.requests(), self.unanswered());
-        let reported = Reported { report, at: Instant::now(), ours, ours_unanswered };
+        let (at, ours_prefill) = (Instant::now(), self.prefill_tokens());
+        let reported = Reported { report, at, ours, ours_unanswered, ours_prefill };
         self.reported.store(Some(Arc::new(reported)));
     }
 
-    pub(super) fn begin(&self, claim: Claim) {
-        self.requests.fetch_add(1, Relaxed);
+    /// Takes a request in, unless there are `bound` of them; 0 is any number.
+    pub(super) fn begin(&self, claim: Claim, bound: u32) -> bool {
+        if bound == 0 {
+            self.requests.fetch_add(1, Relaxed);
+        } else {
+            let more = |requests| (requests < bound).then_some(requests + 1);
+            if self.requests.fetch_update(Relaxed, Relaxed, more).is_err() {
+                return false;
+            }
+        }
         self.unanswered.fetch_add(1, Relaxed);
         if claim.prompt_tokens > 0 {
             self.prompt_tokens.fetch_add(claim.prompt_tokens, Relaxed);
             self.prefill_tokens.fetch_add(claim.prefill_tokens, Relaxed);
         }
+        true
     }
 
     /// The prompt is worked out: the answer has begun.
@@ -128,8 +150,7 @@ mod tests {
         let load = Load::default();
         assert_eq!(load.foreign(), Foreign::default());
         let claim = Claim { prompt_tokens: 100, prefill_tokens: 40 };
-        load.begin(claim);
-        load.begin(claim);
+        assert!(load.begin(claim, 0) && load.begin(claim, 2) && !load.begin(claim, 2));
         load.answer(claim);
         load.note(Report { running: Some(4.0), waiting: 3.0, ..Report::default() });
         assert_eq!(load.foreign(), Foreign { requests: 5.0, waiting: 2.0 });
@@ -137,6 +158,20 @@ mod tests {
         assert_eq!(load.foreign(), Foreign { requests: 5.0, waiting: 2.0 });
         assert_eq!((load.requests(), load.unanswered()), (1, 1));
         assert_eq!((load.prompt_tokens(), load.prefill_tokens()), (100, 40));
+    }
+
+    #[test]
+    fn what_was_sent_since_a_server_spoke_counts_towards_its_cache() {
+        let load = Load::default();
+        assert_eq!(load.kv_use(), None);
+        let (running, capacity) = (Some(1.0), 1000);
+        load.note(Report { running, kv_use: 0.5, capacity, ..Report::default() });
+        assert_eq!(load.kv_use(), Some(0.5));
+        let claim = Claim { prompt_tokens: 400, prefill_tokens: 250 };
+        assert!(load.begin(claim, 0));
+        assert_eq!(load.kv_use(), Some(0.75));
+        load.note(Report { running, kv_use: 0.7, capacity, ..Report::default() });
+        assert_eq!(load.kv_use(), Some(0.7));
     }
 
     #[test]

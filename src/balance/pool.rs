@@ -15,6 +15,7 @@ use super::bound;
 use super::breaker::Admission;
 use super::choices::{Choices, Reason};
 use super::discovery::Endpoints;
+use super::gate::Gate;
 use super::health::EndpointChecks;
 use super::kv::Exact;
 use super::load::Claim;
@@ -55,6 +56,7 @@ pub struct Pool {
     exact: Option<Arc<Exact>>,
     choices: Choices,
     ejection: Option<Ejection>,
+    gate: Arc<Gate>,
     check_interval: Option<Duration>,
     started: Instant,
 }
@@ -71,6 +73,8 @@ struct Candidate<'b> {
     cost: f64,
     /// It was left out, and one request may find out whether it works again.
     probe: bool,
+    /// It has as many requests as it may.
+    full: bool,
 }
 
 impl Pick {
@@ -129,6 +133,8 @@ impl Pool {
             LoadBalancing::ConsistentHash { header } => header.clone(),
             _ => None,
         };
+        let gate = Arc::<Gate>::default();
+        gate.set_rule(provider.admission);
         Self {
             balancer,
             session_header,
@@ -137,6 +143,7 @@ impl Pool {
             exact: provider.kv_events.as_ref().map(|_| Arc::default()),
             choices: Choices::default(),
             ejection: provider.ejection,
+            gate,
             check_interval,
             started: Instant::now(),
         }
@@ -154,7 +161,12 @@ impl Pool {
 
     /// Whether what servers say of their load is used: not by every policy, nor for one replica alone.
     pub fn wants_loads(&self) -> bool {
-        matches!(self.balancer, Balancer::PrefixAffinity(_))
+        matches!(self.balancer, Balancer::PrefixAffinity(_)) || self.gate.wants_loads()
+    }
+
+    /// The way in, where places are counted.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// What servers tell of their caches; `None`: they are not listened to.
@@ -171,13 +183,15 @@ impl Pool {
     pub fn pick(&self, request: &dyn Request) -> Option<Pick> {
         let now = self.now();
         let probe = Cell::new(None);
-        let accept = |backend: &Backend, healthy: bool| healthy && admits(backend, now, &probe);
+        let accept = |backend: &Backend, healthy: bool| {
+            healthy && self.has_room(backend) && admits(backend, now, &probe)
+        };
         let set = self.backends().get_backend();
         // One alone takes every turn; pingora's selectors would copy it.
         if let (Some(only), 1) = (set.first(), set.len())
             && accept(only, self.backends().ready(only))
         {
-            return picked(only, probe.take(), whole(request));
+            return self.picked(only, probe.take(), whole(request));
         }
         let steps = set.len().saturating_mul(2);
         let backend = match &self.balancer {
@@ -189,15 +203,14 @@ impl Pool {
             Balancer::PrefixAffinity(_) => return self.pick_by_prefix(request),
             Balancer::LeastRequests(_) => return self.pick_idlest(request),
         };
-        match backend {
-            Some(backend) => {
-                self.choices.count(Reason::Turn);
-                picked(&backend, probe.take(), whole(request))
-            }
-            // Pingora's selectors may also pass over a replica when others draw at the same time;
-            // no usable one may be missed for that.
-            None => self.pick_again(request, &[]),
+        let pick = backend.and_then(|backend| self.picked(&backend, probe.take(), whole(request)));
+        if pick.is_some() {
+            self.choices.count(Reason::Turn);
+            return pick;
         }
+        // Pingora's selectors may also pass over a replica when others draw at the same time; no
+        // usable one may be missed for that.
+        self.pick_again(request, &[])
     }
 
     /// Chooses the idlest replica that is not among `tried`, for another attempt, which must not
@@ -226,6 +239,14 @@ impl Pool {
     fn pick_among(&self, tried: &[Arc<Replica>], claim: Claim) -> Option<Pick> {
         let (now, probe) = (self.now(), Cell::new(None));
         let idlest = self.idlest(tried);
+        let with_room =
+            idlest.iter().filter(|backend| self.has_room(backend)).find_map(|backend| {
+                admits(backend, now, &probe).then(|| self.picked(backend, probe.take(), claim))?
+            });
+        if with_room.is_some() {
+            return with_room;
+        }
+        // The places of replicas that were tried already are of no use. Such attempts are few.
         let fit = idlest.iter().find(|backend| admits(backend, now, &probe));
         // With every healthy replica left out, one that may fail beats none.
         let fit = fit.or_else(|| {
@@ -233,7 +254,7 @@ impl Pool {
             probe.set(replica_of(last).and_then(Probe::claim));
             Some(last)
         });
-        fit.and_then(|backend| picked(backend, probe.take(), claim))
+        fit.and_then(|backend| picked(backend, probe.take(), claim, 0))
     }
 
     /// The session's own replica; the next on the ring, when that has too much to do or is out.
@@ -257,8 +278,9 @@ impl Pool {
             if !healthy {
                 return false;
             }
-            let fits =
-                running(backend) < bound::most(bound::OF_SESSIONS, all, weight(backend), weights);
+            let fits = self.has_room(backend)
+                && running(backend)
+                    < bound::most(bound::OF_SESSIONS, all, weight(backend), weights);
             crowded.set(crowded.get() || !fits);
             fits && admits(backend, now, &probe)
         };
@@ -266,8 +288,11 @@ impl Pool {
         let Some(backend) = balancer.select_with(&session.to_le_bytes(), steps, accept) else {
             return self.pick_again(request, &[]);
         };
+        let Some(pick) = self.picked(&backend, probe.take(), whole(request)) else {
+            return self.pick_again(request, &[]);
+        };
         self.choices.count(if crowded.get() { Reason::Overflow } else { Reason::Session });
-        picked(&backend, probe.take(), whole(request))
+        Some(pick)
     }
 
     /// The replica where the prompt is expected to wait least, counting what of it is cached there.
@@ -282,14 +307,21 @@ impl Pool {
             (all + one.standing.requests, weights + one.standing.weight)
         });
         let crowded = |one: &Candidate| {
-            one.standing.requests >= bound::most(SHARE, all, one.standing.weight, weights)
+            one.full
+                || one.standing.requests >= bound::most(SHARE, all, one.standing.weight, weights)
         };
         let order = |one: &Candidate| (!one.probe, crowded(one));
         candidates.sort_by(|a, b| order(a).cmp(&order(b)).then(a.cost.total_cmp(&b.cost)));
         let (now, probe) = (self.now(), Cell::new(None));
-        let Some(chosen) = candidates.iter().find(|one| admits(one.backend, now, &probe)) else {
-            return self.pick_again(request, &[]);
-        };
+        let mut with_room = candidates.iter().filter(|one| !one.full);
+        let chosen = with_room.find(|one| admits(one.backend, now, &probe));
+        let claim_at =
+            |cached| Claim { prompt_tokens: tokens, prefill_tokens: tokens.saturating_sub(cached) };
+        let picked = chosen.and_then(|chosen| {
+            let claim = claim_at(chosen.standing.cached);
+            Some((chosen, self.picked(chosen.backend, probe.take(), claim)?))
+        });
+        let Some((chosen, pick)) = picked else { return self.pick_again(request, &[]) };
         let cached = chosen.standing.cached;
         let longest = candidates.iter().map(|one| one.standing.cached).max().unwrap_or(0);
         self.choices.count(match cached {
@@ -298,8 +330,6 @@ impl Pool {
             _ => Reason::Spread,
         });
         self.choices.expect(tokens, cached);
-        let claim = Claim { prompt_tokens: tokens, prefill_tokens: tokens.saturating_sub(cached) };
-        let pick = picked(chosen.backend, probe.take(), claim)?;
         pick.replica().learns(&blocks);
         if let (Some(exact), Some(prompt)) = (&self.exact, &prompt) {
             exact.offer(request, prompt, &blocks);
@@ -333,7 +363,8 @@ impl Pool {
             };
             let cost = standing.cost(tokens);
             let probe = admission == Admission::Probe;
-            Some(Candidate { backend, standing, cost, probe })
+            let full = !self.has_room(backend);
+            Some(Candidate { backend, standing, cost, probe, full })
         };
         self.in_turn(set).filter_map(candidate).collect()
     }
@@ -433,6 +464,7 @@ impl Pool {
             Balancer::ConsistentHash(balancer) => balancer.update().await,
         };
         self.check().await;
+        self.note_healthy();
         if found.is_ok() { LOOKUP_INTERVAL } else { LOOKUP_AGAIN }
     }
 
@@ -459,7 +491,27 @@ impl Pool {
         if self.check_interval.is_some() {
             self.backends().run_health_check(true).await;
             self.forget_ill();
+            self.note_healthy();
         }
+    }
+
+    /// Tells the gate whose places count.
+    fn note_healthy(&self) {
+        let backends = self.backends();
+        let set = backends.get_backend();
+        let healthy = set.iter().filter(|backend| backends.ready(backend));
+        self.gate.set_replicas(healthy.filter_map(replica_of).cloned().collect());
+    }
+
+    /// Whether a replica may have one more request.
+    fn has_room(&self, backend: &Backend) -> bool {
+        !self.gate.is_bounded()
+            || replica_of(backend).is_some_and(|replica| self.gate.room(replica) > 0)
+    }
+
+    /// `None`: others were quicker, and it has as many as it may.
+    fn picked(&self, backend: &Backend, probe: Option<Probe>, claim: Claim) -> Option<Pick> {
+        picked(backend, probe, claim, self.gate.bound())
     }
 
     /// A server that comes back has likely begun anew, and its cache is empty.
@@ -492,11 +544,11 @@ fn replica_of(backend: &Backend) -> Option<&Arc<Replica>> {
     backend.ext.get::<Arc<Replica>>()
 }
 
-fn picked(backend: &Backend, probe: Option<Probe>, claim: Claim) -> Option<Pick> {
+fn picked(backend: &Backend, probe: Option<Probe>, claim: Claim, bound: u32) -> Option<Pick> {
     fault!("balance::probe", probe.is_some(), |_| None);
     fault!("balance::pick", |_| None);
     let replica = Arc::clone(replica_of(backend)?);
-    Some(Pick { in_flight: InFlight::new(replica, probe, claim) })
+    Some(Pick { in_flight: InFlight::begin(replica, probe, claim, bound)? })
 }
 
 /// Whether a replica's breaker lets a request through; `probe` gets the one probe if it is that.

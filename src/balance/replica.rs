@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::blocks::Blocks;
 use super::breaker::Breaker;
+use super::gate::Place;
 use super::load::{Claim, Load};
 use super::report::Report;
 use super::seen::Seen;
@@ -163,6 +164,9 @@ pub struct InFlight {
     probe: Option<Probe>,
     claim: Claim,
     answered: AtomicBool,
+    ended: bool,
+    /// What it has of the pool's; goes after the rest.
+    place: Option<Place>,
 }
 
 /// The one probe of a replica that is left out; given back when it is dropped unused.
@@ -170,9 +174,41 @@ pub struct InFlight {
 pub struct Probe(Arc<Replica>);
 
 impl InFlight {
-    pub(super) fn new(replica: Arc<Replica>, probe: Option<Probe>, claim: Claim) -> Self {
-        replica.load.begin(claim);
-        Self { replica, probe, claim, answered: AtomicBool::new(false) }
+    /// `None`: the replica has `bound` requests already; 0 is any number.
+    pub(super) fn begin(
+        replica: Arc<Replica>,
+        probe: Option<Probe>,
+        claim: Claim,
+        bound: u32,
+    ) -> Option<Self> {
+        let begun = replica.load.begin(claim, bound);
+        let answered = AtomicBool::new(false);
+        begun.then(|| Self { replica, probe, claim, answered, ended: false, place: None })
+    }
+
+    /// Takes over the place it was given.
+    pub fn take(&mut self, place: Option<Place>) {
+        if let Some(place) = &place {
+            place.begin();
+        }
+        self.place = place;
+    }
+
+    /// Takes note of the tokens it took, prompt and answer.
+    pub fn settle(&self, tokens: u64) {
+        if let Some(place) = &self.place {
+            place.settle(tokens);
+        }
+    }
+
+    /// It is under way no longer, though it is kept.
+    pub fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.answer();
+            self.replica.load.end(self.claim);
+            self.probe = None;
+            self.place = None;
+        }
     }
 
     /// The answer has begun: the prompt is worked out.
@@ -195,8 +231,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.answer();
-        self.replica.load.end(self.claim);
+        self.end();
     }
 }
 

@@ -16,13 +16,15 @@ const KEYS: Noun = Noun {
 };
 
 /// What a new key has not.
-const CLEARED: [&str; 8] = [
+const CLEARED: [&str; 10] = [
     "user",
     "allowed_models",
     "allowed_providers",
     "expires_at",
     "rate_limit",
     "limits",
+    "priority",
+    "weight",
     "tags",
     "privacy",
 ];

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::{Client, escaped};
 use super::complain;
+use crate::config::Priority;
 
 /// What a key or user may do, as arguments.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -44,6 +45,12 @@ pub struct Grants {
     /// US dollars per hour, day, week, month, or in all: 25.50/month, 100/total; 0 is unlimited
     #[arg(long, value_name = "USD/PERIOD", value_parser = budget)]
     budget: Option<Budget>,
+    /// Who goes first when replicas are busy: low, normal, high, or a number from -100 to 100
+    #[arg(long, value_name = "PRIORITY", allow_hyphen_values = true)]
+    priority: Option<Priority>,
+    /// Its part of what those of its priority are served, 1 to 1000
+    #[arg(long, value_name = "N")]
+    weight: Option<u32>,
     /// A word to find it by; may be given more than once
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
@@ -118,6 +125,12 @@ impl Grants {
         }
         if let Some(Budget { usd, per }) = &self.budget {
             limits.insert("budget".to_owned(), json!({ "usd": usd, "per": per }));
+        }
+        if let Some(priority) = self.priority {
+            members.insert("priority".to_owned(), json!(priority));
+        }
+        if let Some(weight) = self.weight {
+            members.insert("weight".to_owned(), json!(weight));
         }
         if !limits.is_empty() {
             members.insert("limits".to_owned(), Value::Object(limits));

@@ -135,7 +135,7 @@ fn screen(status: &Value) -> String {
 
 fn providers(status: &Value) -> Vec<Vec<String>> {
     let mut rows = vec![
-        ["PROVIDER", "REPLICA", "HEALTH", "IN FLIGHT", "LATENCY", "LAST ERROR"]
+        ["PROVIDER", "REPLICA", "HEALTH", "IN FLIGHT", "WAITING", "LATENCY", "LAST ERROR"]
             .map(str::to_owned)
             .to_vec(),
     ];
@@ -150,6 +150,8 @@ fn providers(status: &Value) -> Vec<Vec<String>> {
         if replicas.is_empty() {
             rows.push(vec![word(provider, "id"), "-".to_owned(), word(state, "health")]);
         }
+        // They wait for whichever of its replicas has a place first.
+        let queue = state.get("queue").unwrap_or(&Value::Null);
         for replica in &replicas {
             let latency = replica.get("latency_ms").and_then(Value::as_f64);
             rows.push(vec![
@@ -157,6 +159,7 @@ fn providers(status: &Value) -> Vec<Vec<String>> {
                 word(replica, "address"),
                 word(replica, "health"),
                 word(replica, "in_flight"),
+                word(queue, "waiting"),
                 latency.map_or("-".to_owned(), |ms| format!("{ms:.0} ms")),
                 word(replica, "last_error"),
             ]);

@@ -15,7 +15,7 @@ const USERS: Noun = Noun {
 };
 
 /// What a new user has not.
-const CLEARED: [&str; 10] = [
+const CLEARED: [&str; 12] = [
     "allowed_models",
     "allowed_providers",
     "expires_at",
@@ -23,6 +23,8 @@ const CLEARED: [&str; 10] = [
     "on_max_ips",
     "rate_limit",
     "limits",
+    "priority",
+    "weight",
     "quotas",
     "tags",
     "note",

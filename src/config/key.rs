@@ -6,7 +6,9 @@ use sha2::{Digest, Sha256};
 
 use super::names::Noun;
 use super::read::Value;
-use super::{Allowance, AuditContent, Location, Privacy, RateLimit, Secret};
+use super::{
+    Allowance, AuditContent, Location, Priority, Privacy, Rank, RankGiven, RateLimit, Secret,
+};
 
 /// One caller's key.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct Key {
     pub content: Option<AuditContent>,
     /// `privacy: strict` holds for its requests.
     pub strict: bool,
+    /// How it stands among others that wait for a replica.
+    pub rank: RankGiven,
     /// Where it stands in the file.
     pub location: Location,
 }
@@ -68,6 +72,8 @@ impl Key {
             let limits = s.read("limits", Allowance::read).unwrap_or_default();
             let content = s.read("content", AuditContent::read);
             let strict = s.read("privacy", Privacy::read_strict).unwrap_or_default();
+            let priority = s.read("priority", Priority::read);
+            let weight = s.read("weight", |v| v.number(1, Rank::MOST_WEIGHT));
             match (s.has("key"), s.has("key_sha256")) {
                 (true, true) => s.error("give `key` or `key_sha256`, not both")?,
                 (false, false) => s.error("`key` is missing in `keys`")?,
@@ -87,6 +93,7 @@ impl Key {
                 limits,
                 content,
                 strict,
+                rank: RankGiven { priority, weight },
                 location: s.location(),
             })
         })?

@@ -7,6 +7,7 @@
 mod abuse;
 mod access_log;
 mod admin;
+mod admission;
 mod allowance;
 mod audit;
 mod balancing;
@@ -69,6 +70,7 @@ pub use self::abuse::{
 };
 pub use self::access_log::{AccessLog, LogFormat, Rotate};
 pub use self::admin::Admin;
+pub use self::admission::{Admission, Priority, PriorityError, Rank, RankGiven};
 pub use self::allowance::{
     Allowance, Budget, NANOS_PER_USD, Period, PeriodError, RateLimit, format_usd, parse_usd,
 };

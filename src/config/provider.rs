@@ -4,8 +4,8 @@ use super::names::Noun;
 use super::read::{Section, Value};
 use super::tree::Entry;
 use super::{
-    Cloud, Ejection, Endpoint, HealthCheck, KvEvents, LoadBalancing, Location, MockOptions,
-    Problem, ProviderTimeouts, Secret, UpstreamTls, Url, cloud,
+    Admission, Cloud, Ejection, Endpoint, HealthCheck, KvEvents, LoadBalancing, Location,
+    MockOptions, Problem, ProviderTimeouts, Secret, UpstreamTls, Url, cloud,
 };
 
 // Headers that frame a request or belong to one connection.
@@ -45,6 +45,8 @@ pub struct Provider {
     pub timeouts: ProviderTimeouts,
     /// When a replica that fails is left out; `None` is never.
     pub ejection: Option<Ejection>,
+    /// How much it has under way at once, and who waits for it; `None`: no bound, and nobody waits.
+    pub admission: Option<Admission>,
     /// Azure's API version.
     pub api_version: Option<String>,
     /// Its place in a cloud, and how the gateway logs in there.
@@ -151,6 +153,7 @@ impl Provider {
             health_check: HealthCheck::by_kind(kind),
             timeouts: ProviderTimeouts::by_kind(kind),
             ejection: Some(Ejection::default()),
+            admission: None,
             api_version: (kind == Kind::Azure).then(|| "v1".to_owned()),
             cloud: Cloud::default(),
             tls: UpstreamTls::default(),
@@ -220,6 +223,7 @@ impl Provider {
         if self.kv_events.is_some() && self.load_balancing != LoadBalancing::PrefixAffinity {
             s.error::<()>("`kv_events` is only for `load_balancing: prefix_affinity`");
         }
+        self.admission = s.switch("admission", None, |v| Admission::read(v, kind));
     }
 
     /// What only some kinds have. Without a kind nothing is said to be out of place.

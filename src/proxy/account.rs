@@ -87,6 +87,9 @@ pub fn settle(ctx: &mut Context, told: Option<Usage>) -> Option<Bill> {
         drop(reservation);
         return None;
     };
+    if let Some(attempt) = &ctx.course.current {
+        attempt.pick.in_flight.settle(usage.prompt.saturating_add(usage.completion));
+    }
     let leg = ctx.course.current.as_ref().and_then(|attempt| attempt.leg.as_ref());
     let cost_nanos = leg.map_or(0, |leg| {
         let price = ctx.snapshot.prices.find(leg.upstream_model());
@@ -151,11 +154,7 @@ fn claim(ctx: &mut Context) -> Result<Claim, Refusal> {
 }
 
 /// The longest that each answer may be as the request asks, and how many there are.
-fn answers(
-    ctx: &Context,
-    bytes: &[u8],
-    members: &Members,
-) -> Result<(Option<u64>, u64), Refusal> {
+fn answers(ctx: &Context, bytes: &[u8], members: &Members) -> Result<(Option<u64>, u64), Refusal> {
     if !has_answer(ctx.asked.operation) {
         return Ok((Some(0), 1));
     }

@@ -11,7 +11,9 @@ use super::affinity::Asking;
 use super::body::Part;
 use super::context::{Body, Context, Course, Hop};
 use super::cross::{self, Crossing};
-use crate::balance::Pick;
+use super::queue;
+use super::refusal::Refusal;
+use crate::balance::{Entry, Pick, Place, Replica};
 use crate::config::ClientAuth;
 use crate::protocol::edit::Usage;
 use crate::provider::{ApiKey, Choice, Fault, Name, Probe, Spoken, nearly_spent};
@@ -39,6 +41,8 @@ pub struct Attempt {
     pub crossing: Option<Box<Crossing>>,
     /// Its answer's events come in frames of Bedrock's `InvokeModel`.
     pub chunks: bool,
+    /// What it tells the server of its priority; the lower comes first.
+    pub priority: Option<i64>,
 }
 
 /// Whose credential an attempt carries.
@@ -89,7 +93,8 @@ impl Attempt {
     }
 }
 
-/// The next attempt, if the request may have one: the first, or one after `failure`.
+/// The next attempt, if the request may have one: the first, or one after `failure`. It is chosen, or
+/// waits for a place.
 pub fn advance(ctx: &mut Context, metrics: &Metrics, failure: Option<(Failure, Next)>) -> bool {
     let limit = ctx.snapshot.config.retry.attempts.max(1);
     if ctx.course.attempts >= limit {
@@ -98,22 +103,36 @@ pub fn advance(ctx: &mut Context, metrics: &Metrics, failure: Option<(Failure, N
     if let Some((failure, next)) = failure {
         remember(&mut ctx.course, failure, next);
     }
-    let next = choose(ctx, failure.map(|(failure, _)| failure), false);
+    let search = Search { failure: failure.map(|(failure, _)| failure), refused_too: false };
+    let found = choose(ctx, search);
     // Nothing rested was left. Before anything was tried, a refused key beats no answer: it is the
     // provider who then says what is wrong. A limited one has been told when to come back.
-    let next = next.or_else(|| {
-        if ctx.course.attempts > 0 {
-            return None;
-        }
+    if !found && ctx.course.attempts == 0 && ctx.course.shed.is_none() {
         ctx.course.position = 0;
-        choose(ctx, None, true)
-    });
-    if let (Some(next), Some(last)) = (&next, &ctx.course.current) {
+        choose(ctx, Search { refused_too: true, ..search });
+    }
+    note_failover(ctx, metrics);
+    ctx.course.has_next()
+}
+
+/// Counts that the attempt which is next goes on from the current one.
+pub fn note_failover(ctx: &Context, metrics: &Metrics) {
+    if let (Some(next), Some(last)) = (&ctx.course.next, &ctx.course.current) {
         let (from, to) = (&last.upstream.provider.name, &next.upstream.provider.name);
         metrics.failovers.with_label_values(&[from, to]).inc();
     }
-    ctx.course.next = next;
-    ctx.course.next.is_some()
+}
+
+/// Why there is no attempt at all.
+pub fn explain(ctx: &Context) -> Refusal {
+    if let Some(shed) = ctx.course.shed {
+        return Refusal::no_place(shed);
+    }
+    match ctx.course.hops.iter().filter_map(rested_in).min() {
+        Some(rest) => Refusal::upstream_limited(rest),
+        None if ctx.course.hops.iter().any(is_logged_out) => Refusal::upstream_auth(),
+        None => Refusal::no_healthy_upstream(None),
+    }
 }
 
 /// Takes what failed out of the running for the current hop.
@@ -127,35 +146,119 @@ fn remember(course: &mut Course, failure: Failure, next: Next) {
     course.failure = Some(failure);
 }
 
-fn choose(ctx: &mut Context, failure: Option<Failure>, refused_too: bool) -> Option<Attempt> {
+/// What an attempt is looked for.
+#[derive(Clone, Copy)]
+pub struct Search {
+    /// What the last one came to.
+    pub failure: Option<Failure>,
+    /// Refused keys may be tried.
+    pub refused_too: bool,
+}
+
+/// Why a target has no attempt for a request.
+enum Lack {
+    /// There is no place as things are; one would be free after about so long.
+    Place(Option<Duration>),
+    /// There is no key that may be used, no replica in service, or no budget for one more attempt.
+    Means,
+}
+
+/// Chooses the next attempt from the current position of the plan on. A target that is full is passed
+/// over when the wait there would be too long; is there no other, the request waits at the first that
+/// takes it in. False: there is nothing.
+pub fn choose(ctx: &mut Context, search: Search) -> bool {
+    let (mut first_full, mut left_aside) = (None, Vec::new());
     while let Some(hop) = ctx.course.hops.get(ctx.course.position) {
-        if let Some(attempt) = choose_at(ctx, hop, failure, refused_too) {
-            ctx.course.begun = true;
-            ctx.course.asked.push(Arc::clone(&attempt.upstream));
-            return Some(attempt);
+        match choose_at(ctx, hop, search) {
+            Ok(attempt) => {
+                if let Some(from) = first_full.and_then(|position| ctx.course.hops.get(position)) {
+                    queue::note_spill(ctx, from, hop);
+                }
+                ctx.course.begin(attempt);
+                return true;
+            }
+            Err(Lack::Place(expected)) => {
+                first_full = first_full.or(Some(ctx.course.position));
+                if spills(hop, expected) {
+                    left_aside.push(ctx.course.aside());
+                } else if queue::join(ctx, search) {
+                    return true;
+                }
+            }
+            Err(Lack::Means) => {}
         }
         ctx.course.go_on();
     }
-    None
+    left_aside.into_iter().any(|aside| {
+        ctx.course.back_to(aside);
+        queue::join(ctx, search)
+    })
 }
 
-fn choose_at(
+/// Chooses an attempt at a later target that is free; without one, the course stays as it is.
+pub fn choose_free(ctx: &mut Context, search: Search) -> bool {
+    let here = ctx.course.aside();
+    ctx.course.go_on();
+    while let Some(hop) = ctx.course.hops.get(ctx.course.position) {
+        if let Ok(attempt) = choose_at(ctx, hop, search) {
+            ctx.course.begin(attempt);
+            return true;
+        }
+        ctx.course.go_on();
+    }
+    ctx.course.back_to(here);
+    false
+}
+
+/// Whether a wait at this target is so long that another one is taken that is free.
+fn spills(hop: &Hop, expected: Option<Duration>) -> bool {
+    let after = hop.upstream.admission().and_then(|admission| admission.spill_after);
+    after.is_some_and(|after| expected.is_some_and(|expected| expected > after))
+}
+
+fn choose_at(ctx: &Context, hop: &Hop, search: Search) -> Result<Attempt, Lack> {
+    let auth = choose_auth(ctx, hop, search.refused_too).ok_or(Lack::Means)?;
+    let place = match queue::enter(ctx, hop) {
+        Entry::Free(place) => place,
+        Entry::Full(expected) => return Err(Lack::Place(expected)),
+    };
+    begin_at(ctx, hop, search, auth, place).ok_or(Lack::Means)
+}
+
+/// The attempt at the current target, for which a place has become free.
+pub fn take_place(ctx: &mut Context, search: Search, place: Place) -> bool {
+    let attempt = ctx.course.hops.get(ctx.course.position).and_then(|hop| {
+        let auth = choose_auth(ctx, hop, search.refused_too)?;
+        begin_at(ctx, hop, search, auth, Some(place))
+    });
+    let Some(attempt) = attempt else {
+        ctx.course.go_on();
+        return choose(ctx, search);
+    };
+    ctx.course.begin(attempt);
+    true
+}
+
+fn begin_at(
     ctx: &Context,
     hop: &Hop,
-    failure: Option<Failure>,
-    refused_too: bool,
+    search: Search,
+    (auth, probe): (Auth, Option<Probe>),
+    place: Option<Place>,
 ) -> Option<Attempt> {
     let provider = &hop.upstream.provider;
-    let (auth, probe) = choose_auth(ctx, hop, refused_too)?;
     let (pool, asking) = (&hop.upstream.pool, Asking::new(ctx, hop));
-    let pick = if ctx.course.begun {
+    let mut pick = if ctx.course.begun {
         pool.pick_again(&asking, &ctx.course.tried_replicas)?
     } else {
         pool.pick(&asking)?
     };
+    if place.is_some() {
+        pick.in_flight.take(place);
+    }
     let again = ctx.course.asked.iter().any(|asked| Arc::ptr_eq(asked, &hop.upstream));
     // A connection that never came about has cost the provider nothing.
-    if again && failure != Some(Failure::Connect) {
+    if again && search.failure != Some(Failure::Connect) {
         provider.budget.withdraw().then_some(())?;
     } else if !again {
         provider.budget.deposit(ctx.snapshot.config.retry.budget);
@@ -172,6 +275,7 @@ fn choose_at(
         across: false,
         crossing: None,
         chunks: false,
+        priority: queue::told_priority(ctx, hop),
     })
 }
 
@@ -224,12 +328,12 @@ fn may_go_on(ctx: &Context) -> bool {
 }
 
 /// How long until a key may be used for this target; `None` when one may.
-pub fn rested_in(hop: &Hop) -> Option<Duration> {
+fn rested_in(hop: &Hop) -> Option<Duration> {
     hop.upstream.provider.keys.rested_in(hop.model())
 }
 
 /// Whether this target waits for a login.
-pub fn is_logged_out(hop: &Hop) -> bool {
+fn is_logged_out(hop: &Hop) -> bool {
     hop.upstream.provider.keys.is_absent()
 }
 
@@ -237,12 +341,11 @@ pub fn is_logged_out(hop: &Hop) -> bool {
 /// is none.
 pub fn pass_over(ctx: &mut Context) -> bool {
     ctx.course.go_on();
-    let next = choose(ctx, Some(Failure::Connect), false);
-    if next.is_some() {
+    let next = choose(ctx, Search { failure: Some(Failure::Connect), refused_too: false });
+    if next {
         ctx.course.attempts = ctx.course.attempts.saturating_sub(1);
     }
-    ctx.course.next = next;
-    ctx.course.next.is_some()
+    next
 }
 
 /// Whether it may turn out that the provider does not know the call as it came.
@@ -281,9 +384,43 @@ pub fn repeat(ctx: &mut Context, change: impl FnOnce(&mut Attempt)) -> bool {
     true
 }
 
+/// A target that was passed over, and what of it was tried.
+struct Aside {
+    position: usize,
+    begun: bool,
+    keys: Vec<Arc<ApiKey>>,
+    replicas: Vec<Arc<Replica>>,
+}
+
 impl Course {
+    /// Whether it is decided how the request goes on: with an attempt, or a wait for one.
+    pub fn has_next(&self) -> bool {
+        self.next.is_some() || self.queued.is_some()
+    }
+
+    fn begin(&mut self, attempt: Attempt) {
+        self.begun = true;
+        self.asked.push(Arc::clone(&attempt.upstream));
+        self.next = Some(attempt);
+    }
+
+    /// What there is to know of the current target, when it is passed over.
+    fn aside(&mut self) -> Aside {
+        Aside {
+            position: self.position,
+            begun: self.begun,
+            keys: std::mem::take(&mut self.tried_keys),
+            replicas: std::mem::take(&mut self.tried_replicas),
+        }
+    }
+
+    fn back_to(&mut self, aside: Aside) {
+        (self.position, self.begun) = (aside.position, aside.begun);
+        (self.tried_keys, self.tried_replicas) = (aside.keys, aside.replicas);
+    }
+
     /// On to the next target of the plan, of which nothing has been tried.
-    fn go_on(&mut self) {
+    pub fn go_on(&mut self) {
         self.position += 1;
         self.begun = false;
         self.tried_keys.clear();

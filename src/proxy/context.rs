@@ -15,13 +15,14 @@ use super::heads;
 use super::history::Past;
 use super::hold::Hold;
 use super::note::Note;
+use super::queue::Queued;
 use super::refusal::Refusal;
 use super::standing;
 use super::stream::Stage;
 use super::trace::Trace;
 use crate::access::{Credential, Principal};
-use crate::balance::Replica;
-use crate::config::{Dialect, Privacy};
+use crate::balance::{Replica, Shed};
+use crate::config::{Dialect, Privacy, Rank};
 use crate::protocol::Operation;
 use crate::protocol::json::Members;
 use crate::provider::ApiKey;
@@ -131,6 +132,8 @@ pub struct Course {
     pub position: usize,
     /// What stands for the request's session at each hop; empty when none chooses by it.
     pub sessions: Vec<Option<u64>>,
+    /// Who it stands for where replicas have only so many places; `None`: at none of its targets.
+    pub rank: Option<Rank>,
     pub tried_replicas: Vec<Arc<Replica>>,
     pub tried_keys: Vec<Arc<ApiKey>>,
     /// The key in whose account the object lies that the request is about.
@@ -146,6 +149,10 @@ pub struct Course {
     pub current: Option<Attempt>,
     /// Chosen already, for when the current one has failed.
     pub next: Option<Attempt>,
+    /// Where it waits, when there is no place for it.
+    pub queued: Option<Box<Queued>>,
+    /// Why it got no place, where it was last refused one.
+    pub shed: Option<Shed>,
     pub failure: Option<Failure>,
 }
 
@@ -221,6 +228,11 @@ impl Context {
         metrics.active.inc();
         let (metrics, access_log) = (Arc::clone(metrics), Arc::clone(access_log));
         self.unsettled = Some(UnderWay { metrics, access_log });
+    }
+
+    /// The gateway's metrics; none before it counts, and once it is settled.
+    pub fn metrics(&self) -> Option<&Arc<Metrics>> {
+        self.unsettled.as_ref().map(|under_way| &under_way.metrics)
     }
 
     pub fn request_id(&self) -> &str {

@@ -7,7 +7,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::attempt::Attempt;
 use super::context::{Asked, Body, Context, Framing};
-use super::forward::edits_of;
+use super::forward::{edits_of, with_priority};
 use super::history;
 use super::new_request_id;
 use super::refusal::Refusal;
@@ -181,7 +181,10 @@ pub fn find_way(ctx: &Context, attempt: &Attempt, headers: &HeaderMap) -> Result
             Ok(Way {
                 path: Some(path),
                 query,
-                body: Some(wrap(wrapping, task, translated.body.into(), &[])?),
+                body: Some(with_priority(
+                    attempt,
+                    wrap(wrapping, task, translated.body.into(), &[])?,
+                )),
                 chunks: wrapping == Wrapping::Bedrock && asked.stream,
                 crossing: Some(Box::new(crossing)),
             })

@@ -1,5 +1,7 @@
 //! Towards the upstream: the head and the body of an attempt.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, header};
 use pingora::http::RequestHeader;
@@ -20,7 +22,7 @@ use crate::access;
 use crate::config::{ClientAuth, Dialect};
 use crate::protocol::Operation;
 use crate::protocol::edit::{Edits, edit_request};
-use crate::protocol::json::{Members, Splice};
+use crate::protocol::json::{self, Members, Splice};
 use crate::routing::{Endpoint, Leg};
 use crate::telemetry::Metrics;
 
@@ -97,12 +99,17 @@ fn refuse(ctx: &mut Context, refusal: Refusal) -> Result<()> {
 fn patience(ctx: &Context, attempt: &Attempt) -> Option<Patience> {
     let timeouts = &attempt.upstream.provider.timeouts;
     let (first_byte, between_chunks) = (timeouts.first_byte, timeouts.between_chunks);
-    // Google's own SDK takes a comment for the answer's JSON; AWS's frames have none.
-    let comments = !matches!(ctx.caller, Dialect::Gemini | Dialect::Bedrock);
-    let heartbeat = ctx.snapshot.config.heartbeat.filter(|_| ctx.asked.stream && comments);
+    let heartbeat = heartbeat(ctx);
     let tunnel = matches!(ctx.body, Body::None);
     let needed = heartbeat.is_some() || first_byte != between_chunks || tunnel;
     needed.then_some(Patience { first_byte, between_chunks, heartbeat })
+}
+
+/// How long a stream may be silent towards the client; `None` for what has no place for comments.
+pub fn heartbeat(ctx: &Context) -> Option<Duration> {
+    // Google's own SDK takes a comment for the answer's JSON; AWS's frames have none.
+    let comments = !matches!(ctx.caller, Dialect::Gemini | Dialect::Bedrock);
+    ctx.snapshot.config.heartbeat.filter(|_| ctx.asked.stream && comments)
 }
 
 /// What providers are told of the caller's program where that must not go on.
@@ -338,8 +345,27 @@ pub fn edits_of(
         request: &leg.model.request,
         include_usage: asked.stream && metered && !asked.usage,
         chat_cap: attempt.upstream.provider.profile.chat_cap,
+        priority: attempt.priority.filter(|_| takes_priority(asked.operation)),
     };
     Ok(edit_request(asked.operation, bytes, members, &edits)?)
+}
+
+/// Calls of vLLM's that have a `priority`, in the bodies of their own dialect.
+fn takes_priority(operation: Operation) -> bool {
+    use Operation::{ChatCompletions, Completions, Embeddings, Responses};
+    matches!(operation, ChatCompletions | Completions | Embeddings | Responses)
+}
+
+/// A body that was put into another dialect, with the attempt's priority.
+pub fn with_priority(attempt: &Attempt, body: Bytes) -> Bytes {
+    let Some(priority) = attempt.priority else { return body };
+    let Ok(members) = json::scan(&body) else { return body };
+    let (mut splice, priority) = (Splice::default(), priority.to_string());
+    match members.find("priority") {
+        Some(member) => splice.replace(member.value.clone(), priority),
+        None => splice.insert_member(&members, "priority", priority.as_bytes()),
+    }
+    splice.apply(&body)
 }
 
 fn laid(bytes: &Bytes, splice: &Splice) -> Laid {

@@ -17,7 +17,7 @@ use super::models::{self, models};
 use super::refusal::Refusal;
 use super::{Gateway, cors, me, operators, temporary};
 use crate::access::percent_decoded;
-use crate::balance::{Exact, Health, ReplicaStatus, Reported};
+use crate::balance::{Exact, Health, Queue, ReplicaStatus, Reported};
 use crate::provider::KeyStatus;
 use crate::routing::Local;
 use crate::snapshot::{LastReload, Reload, Snapshot, Upstream};
@@ -130,6 +130,7 @@ fn detailed(snapshot: &Snapshot, last: &LastReload) -> Value {
             "status": if healthy { "healthy" } else { "unhealthy" },
             "replicas": replicas,
             "choices": choices(upstream),
+            "queue": upstream.pool.gate().queue().map(|queue| waiting(&queue)),
             "expected_hit_share": upstream.pool.choices().expected_share(),
             "learned_blocks": exact.map(|exact| exact.learned()),
             "keys": upstream.provider.keys.states().iter().map(key).collect::<Vec<_>>(),
@@ -141,6 +142,15 @@ fn detailed(snapshot: &Snapshot, last: &LastReload) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "configuration": configuration(snapshot, last),
         "providers": providers,
+    })
+}
+
+/// How many wait for its replicas.
+fn waiting(queue: &Queue) -> Value {
+    json!({
+        "waiting": queue.waiting,
+        "most": queue.most,
+        "expected_ms": queue.expected.map(|expected| expected.as_secs_f64() * 1000.0),
     })
 }
 

@@ -30,6 +30,7 @@ mod moderate;
 mod note;
 mod objects;
 mod operators;
+mod queue;
 mod refusal;
 mod rescue;
 mod respond;
@@ -67,7 +68,6 @@ pub use self::cut::until_told;
 pub use self::edge::{CONNECTION, Connection};
 pub use self::moderate::Moderators;
 pub use self::operators::Operators;
-use self::refusal::Refusal;
 pub use self::rescue::answer_unread;
 use crate::access::{History, Owners, Registry};
 use crate::audit::Audit;
@@ -137,9 +137,13 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         ctx: &mut Self::CTX,
     ) -> Result<Box<HttpPeer>> {
+        if ctx.course.queued.is_some() {
+            // Boxed: most requests never wait.
+            contained(Box::pin(queue::wait(session, ctx, self))).await?;
+        }
         contain(|| {
             let Some(attempt) = ctx.course.next.take() else {
                 return Error::e_explain(ErrorType::InternalError, "no attempt was chosen");
@@ -324,15 +328,10 @@ impl Gateway {
         let refusal = match admit::admit(session, ctx, self).await {
             Ok(Admitted::Forward) => {
                 affinity::note_sessions(ctx, &session.req_header().headers);
-                if attempt::advance(ctx, &self.metrics, None) {
-                    return Ok(false);
-                }
-                match ctx.course.hops.iter().filter_map(attempt::rested_in).min() {
-                    Some(rest) => Refusal::upstream_limited(rest),
-                    None if ctx.course.hops.iter().any(attempt::is_logged_out) => {
-                        Refusal::upstream_auth()
-                    }
-                    None => Refusal::no_healthy_upstream(None),
+                match queue::note_rank(ctx, &session.req_header().headers) {
+                    Ok(()) if attempt::advance(ctx, &self.metrics, None) => return Ok(false),
+                    Ok(()) => attempt::explain(ctx),
+                    Err(refusal) => refusal,
                 }
             }
             Ok(Admitted::Local(local)) => match local::answer(session, ctx, local, self).await? {

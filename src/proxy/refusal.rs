@@ -7,6 +7,7 @@ use http::Method;
 
 use crate::access::Why;
 use crate::access::limits::{Claim, Exceeded, LimitKind};
+use crate::balance::Shed;
 use crate::config::{Dialect, Measure, format_usd};
 use crate::protocol::canonical::{self, Invalid};
 use crate::protocol::edit::EditError;
@@ -443,6 +444,12 @@ impl Refusal {
         let message = "The gateway cannot write records of requests now. Send the request again.";
         let retry_after = Some(Duration::from_secs(5));
         Self { retry_after, ..Self::new(503, "overloaded", message) }
+    }
+
+    /// The replicas that could serve it have all they can do.
+    pub fn no_place(shed: Shed) -> Self {
+        let message = "The model's servers have all they can do. Send the request again later.";
+        Self { retry_after: Some(shed.retry_after), ..Self::new(503, "overloaded", message) }
     }
 
     pub fn shutting_down() -> Self {

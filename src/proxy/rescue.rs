@@ -45,7 +45,7 @@ pub fn after_attempt(ctx: &mut Context, metrics: &Metrics, error: &Error, reused
         return false;
     }
     // Decided already, where the answer was judged.
-    if ctx.course.next.is_some() {
+    if ctx.course.has_next() {
         return true;
     }
     if ctx.refusal.is_some() {

@@ -489,7 +489,7 @@ pub fn judge_broken_off(ctx: &mut Context, metrics: &Metrics) -> Option<bool> {
     if blame(ctx, metrics, fault, pause).is_ok() {
         ctx.refusal = Some(Refusal::upstream_status(status, None, pause));
     }
-    Some(ctx.course.next.is_some())
+    Some(ctx.course.has_next())
 }
 
 fn write_events(

@@ -150,6 +150,7 @@ impl Snapshot {
     /// begin to see it, and not for one that is only tried.
     pub fn enforce(&self) {
         self.keyring.enforce();
+        self.upstreams.iter().for_each(|upstream| upstream.enforce());
         for (subject, terms) in self.subjects.values() {
             subject.set_terms(Arc::clone(terms));
         }
@@ -169,6 +170,7 @@ impl Snapshot {
                 note_load(&status.replica.load, labels, metrics);
             }
             note_choices(upstream, metrics);
+            note_queue(upstream, metrics);
         }
     }
 }
@@ -233,6 +235,13 @@ fn note_choices(upstream: &Upstream, metrics: &Metrics) {
     for (kind, more) in choices.token_news().into_iter().filter(|(_, more)| *more > 0) {
         metrics.prefix_tokens.with_label_values(&[provider, kind]).inc_by(more);
     }
+}
+
+/// How many wait for a provider's replicas.
+fn note_queue(upstream: &Upstream, metrics: &Metrics) {
+    let Some(queue) = upstream.pool.gate().queue() else { return };
+    let waiting = u32::try_from(queue.waiting).map_or(f64::MAX, f64::from);
+    metrics.queue_depth.with_label_values(&[&upstream.provider.name]).set(waiting);
 }
 
 /// How many of a provider's keys are in each state.

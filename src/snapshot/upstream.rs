@@ -53,6 +53,16 @@ impl Upstream {
         self.given.kind
     }
 
+    /// How much it has under way at once, and who waits for it.
+    pub fn admission(&self) -> Option<&config::Admission> {
+        self.given.admission.as_ref()
+    }
+
+    /// Puts what its replicas may have under way into force, also where these stayed as they were.
+    pub fn enforce(&self) {
+        self.pool.gate().set_rule(self.given.admission);
+    }
+
     /// The endpoint a chosen replica belongs to.
     pub fn url(&self, pick: &Pick) -> Option<&Url> {
         self.provider.endpoints.get(pick.replica().endpoint)
@@ -75,10 +85,11 @@ impl Upstream {
         kind && self.pool.wants_loads()
     }
 
-    /// How to ask each replica for its metrics; none when there is only one.
+    /// How to ask each replica for its metrics; none when there is only one, whose
+    /// places are not counted.
     pub fn load_questions(&self) -> Vec<(Arc<Replica>, Question)> {
         let known = self.pool.status();
-        if known.len() < 2 {
+        if known.len() < 2 && !self.pool.gate().is_bounded() {
             return Vec::new();
         }
         let question = |status: ReplicaStatus| {

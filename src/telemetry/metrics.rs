@@ -32,6 +32,10 @@ pub struct Metrics {
     pub failovers: IntCounterVec,
     pub key_cooldowns: IntCounterVec,
     pub provider_keys: GaugeVec,
+    pub queue_depth: GaugeVec,
+    pub queue_wait: HistogramVec,
+    pub queue_shed: IntCounterVec,
+    pub spillovers: IntCounterVec,
     pub connections: IntGauge,
     pub buffered: IntGauge,
     pub shed: IntCounter,
@@ -158,6 +162,27 @@ impl Metrics {
                 "Provider keys by how they are: in_use, resting, disabled, probing.",
                 &["provider", "state"],
             )?,
+            queue_depth: make.gauges(
+                "forebay_queue_depth",
+                "Requests that wait for a place at one of a provider's replicas.",
+                &["provider"],
+            )?,
+            queue_wait: make.histograms(
+                "forebay_queue_wait_seconds",
+                "How long those that waited for a place did, whatever became of them.",
+                &["provider"],
+                &DURATION,
+            )?,
+            queue_shed: make.counters(
+                "forebay_queue_shed_total",
+                "Requests that got no place: full, wait, kv_cache, displaced, timeout.",
+                &["provider", "reason"],
+            )?,
+            spillovers: make.counters(
+                "forebay_queue_spillovers_total",
+                "Requests that went on to another target, since they would have had to wait.",
+                &["from", "to"],
+            )?,
             connections: make.gauge("forebay_connections", "Client connections.")?,
             buffered: make.gauge("forebay_buffered_bytes", "Request bodies held in memory.")?,
             shed: make.counter("forebay_requests_shed_total", "Refused for want of memory.")?,
@@ -249,6 +274,7 @@ impl Metrics {
         self.provider_latency.reset();
         self.replica_load.reset();
         self.provider_keys.reset();
+        self.queue_depth.reset();
     }
 
     /// All metrics in Prometheus' text format.

@@ -21,6 +21,7 @@ mod admin_authorization;
 mod admin_concurrency;
 mod admin_dynamic;
 mod admin_seeds;
+mod admission;
 mod affinity;
 mod audit;
 mod bodies;

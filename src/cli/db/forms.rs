@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::export::MOMENTS;
 use crate::access::key::{LONGEST_NAME, is_sound_name};
 use crate::access::{KeyPrivacy, KeyRecord, Role, UserRecord};
-use crate::config::{Allowance, OnMaxIps, RateLimit, Secret};
+use crate::config::{Allowance, OnMaxIps, Priority, Rank, RateLimit, Secret};
 
 /// A key as it is written.
 #[derive(Debug, Deserialize)]
@@ -35,6 +35,8 @@ struct KeyForm {
     rate_limit: Option<RateLimit>,
     #[serde(default)]
     limits: Allowance,
+    priority: Option<Priority>,
+    weight: Option<u32>,
     #[serde(default)]
     tags: Vec<String>,
     created_at: Option<i64>,
@@ -62,6 +64,8 @@ struct UserForm {
     rate_limit: Option<RateLimit>,
     #[serde(default)]
     limits: Allowance,
+    priority: Option<Priority>,
+    weight: Option<u32>,
     #[serde(default)]
     quotas: BTreeMap<String, u64>,
     quota_epoch: Option<u32>,
@@ -107,6 +111,7 @@ pub fn key(item: Value, before: Option<&KeyRecord>, now: i64) -> Result<KeyRecor
     let name = name(form.name, &id)?;
     globs(form.allowed_models.as_deref())?;
     globs(form.allowed_providers.as_deref())?;
+    weight(form.weight)?;
     let enabled = form.enabled.unwrap_or(true);
     let hint = form.hint.or_else(|| form.key.map(|key| Secret::new(key).hint()));
     Ok(KeyRecord {
@@ -125,6 +130,8 @@ pub fn key(item: Value, before: Option<&KeyRecord>, now: i64) -> Result<KeyRecor
         disabled_reason: form.disabled_reason.filter(|_| !enabled).or_else(|| disabled(enabled)),
         rate_limit: form.rate_limit,
         limits: form.limits,
+        priority: form.priority,
+        weight: form.weight,
         tags: form.tags,
         created_at: form.created_at.or(before.map(|before| before.created_at)).unwrap_or(now),
         temporary: form.temporary,
@@ -144,6 +151,7 @@ pub fn user(item: Value, before: Option<&UserRecord>, now: i64) -> Result<UserRe
     let name = name(form.name, &id)?;
     globs(form.allowed_models.as_deref())?;
     globs(form.allowed_providers.as_deref())?;
+    weight(form.weight)?;
     let enabled = form.enabled.unwrap_or(true);
     Ok(UserRecord {
         role: form.role,
@@ -156,6 +164,8 @@ pub fn user(item: Value, before: Option<&UserRecord>, now: i64) -> Result<UserRe
         allowed_providers: form.allowed_providers,
         rate_limit: form.rate_limit,
         limits: form.limits,
+        priority: form.priority,
+        weight: form.weight,
         quotas: form.quotas,
         quota_epoch: form.quota_epoch.or(before.map(|before| before.quota_epoch)).unwrap_or(0),
         tags: form.tags,
@@ -166,6 +176,13 @@ pub fn user(item: Value, before: Option<&UserRecord>, now: i64) -> Result<UserRe
         id,
         name,
     })
+}
+
+fn weight(weight: Option<u32>) -> Result<(), String> {
+    if weight.is_none_or(|weight| (1..=Rank::MOST_WEIGHT).contains(&weight)) {
+        return Ok(());
+    }
+    Err(format!("`weight` must be a whole number from 1 to {}", Rank::MOST_WEIGHT))
 }
 
 fn disabled(enabled: bool) -> Option<String> {

@@ -132,6 +132,46 @@ heartbeat: 0
 "#;
 
 #[test]
+fn who_waits_for_a_provider_is_said_there_and_how_one_stands_with_its_key() {
+    let config = good(
+        r#"
+providers:
+  - name: p
+    kind: vllm
+    base_url: http://a:8000
+    admission: { max_concurrent: 64, queue: 10, wait: 5s, spill_after: 2s, kv_limit: 90%, priority: true }
+  - { name: q, kind: vllm, base_url: "http://a:8000", admission: { max_concurrent: 8 } }
+  - { name: r, kind: vllm, base_url: "http://a:8000", admission: off }
+keys:
+  - { name: k, key: a-key-of-some-length, priority: high, weight: 3 }
+  - { name: l, key: another-of-some-length, priority: -7 }
+"#,
+    );
+    let admissions: Vec<_> = config.providers.iter().map(|provider| provider.admission).collect();
+    let seconds = Duration::from_secs;
+    let all = Admission {
+        max_concurrent: 64,
+        queue: 10,
+        wait: seconds(5),
+        spill_after: Some(seconds(2)),
+        kv_limit: Percent(90),
+        priority: true,
+    };
+    let least = Admission {
+        max_concurrent: 8,
+        queue: 256,
+        wait: seconds(30),
+        spill_after: None,
+        kv_limit: Percent(95),
+        priority: false,
+    };
+    assert_eq!(admissions, [Some(all), Some(least), None]);
+    let ranks: Vec<_> = config.keys.iter().map(|key| key.rank).collect();
+    assert_eq!((ranks[0].priority, ranks[0].weight), (Some(Priority::HIGH), Some(3)));
+    assert_eq!((ranks[1].priority, ranks[1].weight), (Priority::new(-7), None));
+}
+
+#[test]
 fn a_kind_brings_its_own_defaults() {
     let provider = |rest: &str| {
         let config = good(&format!("providers: [{{ name: p, {rest} }}]"));

@@ -188,6 +188,30 @@ const REFUSED: &[(&str, &str)] = &[
         "1:47 `base` must not be longer than `max`",
     ),
     (
+        "providers: [{name: p, kind: openai, admission: {queue: 5}}]",
+        "1:48 `max_concurrent` is missing in `admission`",
+    ),
+    (
+        "providers: [{name: p, kind: openai, admission: {max_concurrent: 0}}]",
+        "1:65 `max_concurrent` must be a whole number from 1 to 1000000, not `0`",
+    ),
+    (
+        "providers: [{name: p, kind: openai, admission: {max_concurrent: 1, priority: true}}]",
+        "1:48 `priority` is only for kinds `vllm` and `openai_compatible`",
+    ),
+    (
+        "providers: [{name: p, kind: openai, admission: {max_concurrent: 1, wait: 0s}}]",
+        "1:74 `wait` must be longer than 0",
+    ),
+    (
+        "keys: [{name: k, key: kkkkkkkkkkkkkkkkkkkk, priority: urgent}]",
+        "1:55 `priority` must be low, normal, high or a whole number from -100 to 100, not `urgent`",
+    ),
+    (
+        "keys: [{name: k, key: kkkkkkkkkkkkkkkkkkkk, weight: 0}]",
+        "1:53 `weight` must be a whole number from 1 to 1000, not `0`",
+    ),
+    (
         "providers: [{name: p, kind: openai, ejection: {share: 0.5}}]",
         "1:55 `share` must be a percentage from 0% to 100%, not `0.5`",
     ),

@@ -22,6 +22,8 @@ pub struct Edits<'a> {
     pub include_usage: bool,
     /// The member that caps a chat whose client set no cap.
     pub chat_cap: ChatCap,
+    /// vLLM's `priority`, of which the lower comes first; `None` leaves the client's.
+    pub priority: Option<i64>,
 }
 
 /// What a provider calls the cap of a chat's output. It takes either from a client that knows it.
@@ -54,6 +56,7 @@ pub enum EditError {
 /// - `stop` goes before the client's own stops, each once.
 /// - `extra_body` adds the members that the client did not set.
 /// - `thinking_history: strip` takes `<think>…</think>` out of earlier assistant messages.
+/// - `priority` is replaced, or inserted when there is none.
 /// - `include_usage` asks for usage, in streams of chat and completions only.
 ///
 /// # Errors
@@ -78,6 +81,9 @@ pub fn edit_request(
     draft.bound_wherever(&places, edits.request)?;
     if edits.include_usage {
         draft.ask_for_usage(operation)?;
+    }
+    if let Some(priority) = edits.priority {
+        draft.set("priority", priority.to_string());
     }
     draft.add_extra();
     if edits.request.thinking_history == ThinkingHistory::Strip

@@ -19,7 +19,13 @@ fn configured(
     edited_as(
         operation,
         body,
-        &Edits { model: None, request, include_usage: false, chat_cap: ChatCap::MaxTokens },
+        &Edits {
+            model: None,
+            request,
+            include_usage: false,
+            chat_cap: ChatCap::MaxTokens,
+            priority: None,
+        },
     )
 }
 
@@ -40,6 +46,7 @@ fn only_the_model_is_replaced() {
             request: &request,
             include_usage: false,
             chat_cap: ChatCap::MaxTokens,
+            priority: None,
         };
         edited_as(Operation::Other, body, &edits)
     };
@@ -131,8 +138,13 @@ fn edits_build_on_extra_members() {
     let body = json!({"max_tokens": 500, "stop": "e", "stream_options": {"a": 1}});
     let stop = vec!["c".to_owned()];
     let request = RequestEdits { max_tokens: Some(100), stop, ..extra(body) };
-    let edits =
-        Edits { model: None, request: &request, include_usage: true, chat_cap: ChatCap::MaxTokens };
+    let edits = Edits {
+        model: None,
+        request: &request,
+        include_usage: true,
+        chat_cap: ChatCap::MaxTokens,
+        priority: None,
+    };
     let edited = edited_as(Operation::ChatCompletions, r#"{"stream":true}"#, &edits).unwrap();
     let expected = json!({
         "stream": true,
@@ -146,8 +158,13 @@ fn edits_build_on_extra_members() {
 #[test]
 fn usage_is_asked_for_in_streams_only() {
     let request = RequestEdits::default();
-    let edits =
-        Edits { model: None, request: &request, include_usage: true, chat_cap: ChatCap::MaxTokens };
+    let edits = Edits {
+        model: None,
+        request: &request,
+        include_usage: true,
+        chat_cap: ChatCap::MaxTokens,
+        priority: None,
+    };
     let ask = |body: &str| edited_as(Operation::ChatCompletions, body, &edits);
     let unchanged = |body: &str| assert_eq!(ask(body).unwrap(), body);
     unchanged("{}");
@@ -236,6 +253,7 @@ fn a_cap_is_added_under_the_name_the_provider_takes() {
         request: &request,
         include_usage: false,
         chat_cap: ChatCap::MaxCompletionTokens,
+        priority: None,
     };
     let chat = |body: &str| edited_as(Operation::ChatCompletions, body, &edits).expect("editable");
     assert_eq!(chat("{}"), r#"{"max_completion_tokens":9}"#);
@@ -251,6 +269,7 @@ fn googles_members_are_bounded_in_either_spelling() {
         request: &request,
         include_usage: false,
         chat_cap: ChatCap::MaxTokens,
+        priority: None,
     };
     for (body, edited) in [
         ("{}", r#"{"generationConfig":{"maxOutputTokens":9,"stopSequences":["END"]}}"#),
@@ -289,4 +308,22 @@ fn a_cap_holds_for_what_a_model_behind_converse_takes_in_its_own_words() {
         edited_as(Operation::Converse, body, &edits).expect("editable"),
         r#"{"additionalModelRequestFields":{"max_tokens":9,"top_k":3},"inferenceConfig":{"maxTokens":9}}"#
     );
+}
+
+#[test]
+fn a_priority_takes_the_place_of_the_clients_and_of_a_configured_one() {
+    let extra = serde_json::json!({"priority": 7}).as_object().cloned().unwrap_or_default();
+    let request = RequestEdits { extra_body: extra, ..RequestEdits::default() };
+    let edits = Edits {
+        model: None,
+        request: &request,
+        include_usage: false,
+        chat_cap: ChatCap::MaxTokens,
+        priority: Some(-10),
+    };
+    for body in [r#"{"model":"m"}"#, r#"{"priority":-1000,"model":"m"}"#] {
+        let edited = edited_as(Operation::ChatCompletions, body, &edits).expect("editable");
+        let edited: serde_json::Value = serde_json::from_str(&edited).expect("JSON");
+        assert_eq!(edited["priority"], -10, "{body}");
+    }
 }

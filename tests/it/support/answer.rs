@@ -190,6 +190,11 @@ impl Gate {
         self.0.add_permits(1 << 20);
     }
 
+    /// Lets this many more through.
+    pub fn let_through(&self, count: usize) {
+        self.0.add_permits(count);
+    }
+
     pub async fn pass(&self) {
         self.0.acquire().await.unwrap().forget();
     }
