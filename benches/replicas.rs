@@ -122,7 +122,7 @@ async fn pool(policy: &LoadBalancing) -> Pool {
     let mut provider = Provider::new("p", Kind::Vllm, endpoints);
     provider.load_balancing = policy.clone();
     provider.health_check = HealthCheck::None;
-    let pool = Pool::new(&provider);
+    let pool = Pool::new(&provider, None);
     pool.refresh().await;
     pool
 }

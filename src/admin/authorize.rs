@@ -36,6 +36,7 @@ pub const TABLE: &[(&str, &[(&str, Needs)])] = &[
         &[("GET", Admin), ("PUT", Unbounded), ("PATCH", Unbounded), ("DELETE", Unbounded)],
     ),
     ("/providers/{id}/api-keys/{number}/recheck", &[("POST", Admin)]),
+    ("/providers/{id}/replicas/{replica}/calls/{operation}", &[("POST", Unbounded)]),
     ("/models", &[("GET", Admin), ("POST", Unbounded)]),
     (
         "/models/{id}",

@@ -16,6 +16,7 @@ mod items;
 mod keys;
 mod models;
 mod moment;
+mod operations;
 mod page;
 mod providers;
 mod records;

@@ -15,7 +15,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use super::authorize::{ROOT, authorize};
 use super::desk::Desk;
 use super::refusal::{Answer, Refusal};
-use super::{audit, configuration, keys, models, providers, usage, users};
+use super::{audit, configuration, keys, models, operations, providers, usage, users};
 
 /// Where the page is.
 pub const PAGE: &str = "/swagger-ui";
@@ -49,7 +49,7 @@ fn routes() -> OpenApiRouter<Arc<Desk>> {
     let all = configuration::router().merge(usage::router()).routes(routes!(openapi));
     OpenApiRouter::with_openapi(document)
         .nest(ROOT, all)
-        .nest("/admin/v1/providers", providers::router())
+        .nest("/admin/v1/providers", providers::router().merge(operations::router()))
         .nest("/admin/v1/models", models::router())
         .nest("/admin/v1/keys", keys::router())
         .nest("/admin/v1/master-keys", keys::router())

@@ -92,6 +92,9 @@ pub fn provider(provider: &Provider) -> Map<String, Value> {
         "name": provider.name,
         "kind": provider.kind.word(),
         "endpoints": provider.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
+        "discovery": provider.discovery.word(),
+        "slow_start": duration(provider.slow_start),
+        "operations": provider.operations.iter().map(|it| it.name).collect::<Vec<_>>(),
         "api_keys": provider.api_keys.iter().map(mask).collect::<Vec<_>>(),
         "client_auth": match provider.client_auth {
             ClientAuth::Replace => "replace",
@@ -207,12 +210,14 @@ pub fn state(upstream: &Upstream) -> Value {
     let replica = |status: &crate::balance::ReplicaStatus| {
         json!({
             "address": status.replica.address.to_string(),
-            "health": match status.health {
-                Health::Healthy => "healthy",
-                Health::Unhealthy => "unhealthy",
-                Health::Ejected => "ejected",
-            },
+            "health": status.health.word(),
             "in_flight": status.replica.in_flight(),
+            "in_flight_tokens": status.replica.load.prompt_tokens(),
+            "share": status.replica.serving.share(),
+            "models": status.replica.serving.models().as_deref(),
+            "waiting": status.replica.load.reported().map(|told| told.report.waiting),
+            "kv_use": status.replica.load.reported().map(|told| told.report.kv_use),
+            "expected_hit_share": status.replica.expected_share(),
             "latency_ms": status.replica.latency().as_secs_f64() * 1000.0,
             "last_error": status.replica.last_error(),
         })
@@ -221,6 +226,9 @@ pub fn state(upstream: &Upstream) -> Value {
     let healthy = statuses.iter().any(|status| status.health == Health::Healthy);
     json!({
         "health": if healthy { "healthy" } else { "unhealthy" },
+        "choices": upstream.pool.choices().all().filter(|(_, count)| *count > 0)
+            .map(|(reason, count)| (reason.label().to_owned(), json!(count)))
+            .collect::<Map<_, _>>(),
         "replicas": statuses.iter().map(replica).collect::<Vec<_>>(),
         "queue": upstream.pool.gate().queue().map(|queue| {
             json!({ "waiting": queue.waiting, "most": queue.most })

@@ -1,6 +1,7 @@
-//! Active health: pingora's TCP and HTTP checks, one per configured endpoint.
+//! Active health: pingora's TCP and HTTP checks, one per URL.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,51 +10,65 @@ use pingora::lb::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use pingora::{Error, ErrorType, Result};
 
 use super::replica::Replica;
-use crate::config::{self, Endpoint, Probe, UpstreamTls};
+use crate::config::{self, Probe, UpstreamTls, Url};
 
-type Check = Box<dyn HealthCheck + Send + Sync>;
+type Check = Arc<dyn HealthCheck + Send + Sync>;
 
-/// Sends each replica the check of the endpoint it belongs to: endpoints of one pool may differ
-/// in host, scheme and path, while pingora's checks know one of each.
+/// Sends each replica the check of its URL: replicas of one pool may differ in host, scheme and path,
+/// while pingora's checks know one of each.
 pub struct EndpointChecks {
-    checks: Vec<Check>,
+    rule: config::HealthCheck,
+    tls: UpstreamTls,
     probe: Probe,
+    /// Each URL's check, made with the first of its replicas.
+    checks: Mutex<HashMap<Url, Check>>,
 }
+
+/// Checks that are kept. More URLs than that are of replicas that have left.
+const KEPT: usize = 1024;
 
 impl EndpointChecks {
     /// `None` when the provider is not checked.
-    pub fn new(
-        endpoints: &[Endpoint],
-        rule: &config::HealthCheck,
-        tls: &UpstreamTls,
-    ) -> Option<Self> {
-        let (probe, path) = match rule {
+    pub fn new(rule: &config::HealthCheck, tls: &UpstreamTls) -> Option<Self> {
+        let probe = match rule {
             config::HealthCheck::None => return None,
-            config::HealthCheck::Tcp(probe) => (*probe, None),
-            config::HealthCheck::Http { probe, path } => (*probe, Some(path.as_str())),
+            config::HealthCheck::Tcp(probe) | config::HealthCheck::Http { probe, .. } => *probe,
         };
-        let check = |endpoint: &Endpoint| match path {
-            Some(path) => http_check(endpoint, path, tls, probe.timeout),
-            None => Some(tcp_check(endpoint, probe.timeout)),
+        Some(Self { rule: rule.clone(), tls: tls.clone(), probe, checks: Mutex::default() })
+    }
+
+    /// The time between two rounds.
+    pub fn interval(&self) -> Duration {
+        self.probe.interval
+    }
+
+    fn of(&self, url: &Url) -> Option<Check> {
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = checks.get(url) {
+            return Some(Arc::clone(known));
+        }
+        let check: Check = match &self.rule {
+            config::HealthCheck::Http { path, .. } => {
+                http_check(url, path, &self.tls, self.probe.timeout)?
+            }
+            _ => tcp_check(self.probe.timeout),
         };
-        let checks: Option<Vec<Check>> = endpoints.iter().map(check).collect();
-        Some(Self { checks: checks?, probe })
+        if checks.len() >= KEPT {
+            checks.clear();
+        }
+        checks.insert(url.clone(), Arc::clone(&check));
+        Some(check)
     }
 }
 
-fn tcp_check(_endpoint: &Endpoint, timeout: Duration) -> Check {
-    let mut check = TcpHealthCheck::new();
+fn tcp_check(timeout: Duration) -> Check {
+    let mut check: Box<TcpHealthCheck> = TcpHealthCheck::new();
     check.peer_template.options.connection_timeout = Some(timeout);
-    check
+    let check: Box<dyn HealthCheck + Send + Sync> = check;
+    Arc::from(check)
 }
 
-fn http_check(
-    endpoint: &Endpoint,
-    path: &str,
-    tls: &UpstreamTls,
-    timeout: Duration,
-) -> Option<Check> {
-    let url = &endpoint.url;
+fn http_check(url: &Url, path: &str, tls: &UpstreamTls, timeout: Duration) -> Option<Check> {
     let mut check = HttpHealthCheck::new(&url.authority(), url.https);
     let path = format!("{}{path}", url.path.trim_end_matches("/v1"));
     check.req.set_uri(path.parse().ok()?);
@@ -65,7 +80,7 @@ fn http_check(
     peer.options.connection_timeout = Some(timeout);
     peer.options.read_timeout = Some(timeout);
     peer.options.write_timeout = Some(timeout);
-    Some(Box::new(check))
+    Some(Arc::new(check))
 }
 
 #[async_trait]
@@ -73,12 +88,12 @@ impl HealthCheck for EndpointChecks {
     async fn check(&self, target: &Backend) -> Result<()> {
         fault!("balance::health_check", |_| Error::e_explain(ErrorType::ReadError, "fault"));
         let replica = target.ext.get::<Arc<Replica>>();
-        let Some(check) = replica.and_then(|replica| self.checks.get(replica.endpoint)) else {
-            return Error::e_explain(ErrorType::InternalError, "a replica without an endpoint");
+        let Some((replica, check)) = replica.and_then(|it| Some((it, self.of(&it.url)?))) else {
+            return Error::e_explain(ErrorType::InternalError, "a replica without a URL");
         };
         // Pingora bounds each read, not the whole check.
         match tokio::time::timeout(self.probe.timeout, check.check(target)).await {
-            Ok(outcome) => outcome,
+            Ok(outcome) => outcome.inspect(|()| replica.serving.note_check()),
             Err(_) => Error::e_explain(ErrorType::ReadTimedout, "health check took too long"),
         }
     }

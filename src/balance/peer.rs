@@ -13,7 +13,7 @@ use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
 use super::replica::Replica;
-use crate::config::{self, Kind};
+use crate::config;
 use crate::mock;
 
 /// How long an upstream may refuse to take the next bytes of a request. Pingora's own default is
@@ -54,7 +54,7 @@ impl PeerTemplate {
             trust = fingerprint(&authorities);
             options.ca = Some(authorities.into());
         }
-        if provider.kind == Kind::Mock && provider.endpoints.is_empty() {
+        if provider.is_built_in() {
             options.custom_l4 = Some(in_process(provider.mock.as_ref()));
         }
         Ok(Self { options, server_name: provider.tls.server_name.clone(), trust })
@@ -65,8 +65,9 @@ impl PeerTemplate {
         self.trust == other.trust
     }
 
-    /// The peer for one attempt. `url` is the endpoint the replica belongs to.
-    pub fn peer(&self, replica: &Replica, url: &config::Url) -> HttpPeer {
+    /// The peer for one attempt.
+    pub fn peer(&self, replica: &Replica) -> HttpPeer {
+        let url = &replica.url;
         let server_name = match (&self.server_name, url.https) {
             (Some(name), true) => name.clone(),
             (None, true) => url.host.clone(),
@@ -113,7 +114,7 @@ fn fingerprint(authorities: &[WrappedX509]) -> u64 {
 
 /// Reads PEM certificates, and tries each as a trust anchor: pingora would only find out at the
 /// first connection.
-fn read_authorities(path: &Path) -> Result<Vec<WrappedX509>, InvalidAuthority> {
+pub(super) fn read_authorities(path: &Path) -> Result<Vec<WrappedX509>, InvalidAuthority> {
     let invalid = |reason: String| InvalidAuthority { path: path.to_owned(), reason };
     let text = std::fs::read(path).map_err(|error| invalid(error.to_string()))?;
     let mut authorities = Vec::new();

@@ -8,25 +8,23 @@ use std::time::{Duration, Instant};
 
 use pingora::lb::selection::{Consistent, Random, RoundRobin};
 use pingora::lb::{Backend, Backends, LoadBalancer};
+use tokio::sync::Notify;
 
 use super::affinity::{SHARE, Standing};
 use super::blocks::{self, Blocks, Key};
 use super::bound;
 use super::breaker::Admission;
 use super::choices::{Choices, Reason};
-use super::discovery::Endpoints;
+use super::discovery::{Discovery, Shared};
+use super::fit::{Differences, Fit, Terms};
 use super::gate::Gate;
 use super::health::EndpointChecks;
 use super::kv::Exact;
 use super::load::Claim;
+use super::recent::{Choice, Recent};
 use super::replica::{InFlight, Probe, Replica};
 use super::request::Request;
 use crate::config::{self, Ejection, LoadBalancing};
-
-/// How often names are looked up again.
-const LOOKUP_INTERVAL: Duration = Duration::from_secs(30);
-/// How soon after a look-up that found nothing.
-const LOOKUP_AGAIN: Duration = Duration::from_secs(2);
 
 /// Points each replica has on pingora's ring, per weight.
 const RING_POINTS: usize = 160;
@@ -35,7 +33,7 @@ const TOKEN: usize = 4;
 
 /// Pingora's selectors differ in type; `least_requests` and `prefix_affinity` choose themselves from
 /// the same backend set.
-enum Balancer {
+pub(super) enum Balancer {
     RoundRobin(LoadBalancer<RoundRobin>),
     Random(LoadBalancer<Random>),
     LeastRequests(LoadBalancer<RoundRobin>),
@@ -45,19 +43,26 @@ enum Balancer {
 
 /// The replicas of one provider.
 pub struct Pool {
-    balancer: Balancer,
+    pub(super) provider: String,
+    pub(super) balancer: Balancer,
+    pub(super) discovery: Arc<Discovery>,
+    pub(super) differences: Differences,
+    pub(super) terms: Terms,
+    /// Replicas have come that nobody has asked for their models.
+    pub(super) newcomers: Notify,
     /// The header that names a request's session.
     session_header: Option<String>,
     /// Who comes first among equals.
     turn: AtomicUsize,
     /// Keys the hashes of prompts.
-    key: Key,
+    key: Arc<Key>,
     /// What servers tell of their caches, where they do.
     exact: Option<Arc<Exact>>,
     choices: Choices,
+    recent: Recent,
     ejection: Option<Ejection>,
     gate: Arc<Gate>,
-    check_interval: Option<Duration>,
+    pub(super) check_interval: Option<Duration>,
     started: Instant,
 }
 
@@ -83,34 +88,19 @@ impl Pick {
     }
 }
 
-/// Whether a replica takes requests, and why not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
-    Healthy,
-    /// Failed its health check.
-    Unhealthy,
-    /// Left out for failing requests.
-    Ejected,
-}
-
-/// What `/health/detailed` and the metrics tell of a replica.
-pub struct ReplicaStatus {
-    pub replica: Arc<Replica>,
-    pub health: Health,
-}
-
 impl Pool {
-    pub fn new(provider: &config::Provider) -> Self {
-        let discovery = Box::new(Endpoints::new(&provider.name, &provider.endpoints));
-        let mut backends = Backends::new(discovery);
-        let checks =
-            EndpointChecks::new(&provider.endpoints, &provider.health_check, &provider.tls);
-        let check_interval = checks.as_ref().and(match &provider.health_check {
-            config::HealthCheck::None => None,
-            config::HealthCheck::Tcp(probe) | config::HealthCheck::Http { probe, .. } => {
-                Some(probe.interval)
-            }
-        });
+    /// `before` is what the same provider's pool was until now: replicas that stay keep their records.
+    pub fn new(provider: &config::Provider, before: Option<&Self>) -> Self {
+        let discovery = Discovery::new(provider, before.map(|before| &*before.discovery));
+        let discovery = Arc::new(discovery);
+        let mut backends = Backends::new(Box::new(Shared(Arc::clone(&discovery))));
+        let checks = EndpointChecks::new(&provider.health_check, &provider.tls);
+        let check_interval = checks.as_ref().map(EndpointChecks::interval);
+        let terms = Terms {
+            checks: checks.is_some(),
+            models: provider.asks_each_for_models(),
+            slow_start: provider.slow_start,
+        };
         if let Some(checks) = checks {
             backends.set_health_check(Box::new(checks));
         }
@@ -133,19 +123,27 @@ impl Pool {
             LoadBalancing::ConsistentHash { header } => header.clone(),
             _ => None,
         };
-        let gate = Arc::<Gate>::default();
+        // Places are taken at replicas, and those that stay are the same ones.
+        let gate = before.map(|before| Arc::clone(&before.gate)).unwrap_or_default();
         gate.set_rule(provider.admission);
+        let exact = before.and_then(|before| before.exact.clone());
         Self {
+            provider: provider.name.clone(),
             balancer,
+            discovery,
+            differences: Differences::default(),
+            terms,
+            newcomers: Notify::new(),
             session_header,
             turn: AtomicUsize::new(0),
-            key: Key::random(),
-            exact: provider.kv_events.as_ref().map(|_| Arc::default()),
+            key: before.map_or_else(|| Arc::new(Key::random()), |before| Arc::clone(&before.key)),
+            exact: provider.kv_events.as_ref().map(|_| exact.unwrap_or_default()),
             choices: Choices::default(),
+            recent: Recent::default(),
             ejection: provider.ejection,
             gate,
             check_interval,
-            started: Instant::now(),
+            started: before.map_or_else(Instant::now, |before| before.started),
         }
     }
 
@@ -179,17 +177,45 @@ impl Pool {
         &self.choices
     }
 
+    /// The last of these choices, oldest first.
+    pub fn last_choices(&self) -> Vec<Choice> {
+        self.recent.all()
+    }
+
+    /// Takes note of a choice, and why it was made.
+    fn note(&self, reason: Reason, pick: Option<Pick>, [prompt, cached]: [u64; 2]) -> Option<Pick> {
+        self.choices.count(reason);
+        let replica = pick.as_ref().map(Pick::replica)?;
+        self.recent.note(Choice {
+            replica: replica.address,
+            reason,
+            at: Instant::now(),
+            in_flight: replica.in_flight(),
+            prompt_tokens: prompt,
+            cached_tokens: cached,
+        });
+        pick
+    }
+
     /// Chooses the replica for a first attempt, by the configured policy.
     pub fn pick(&self, request: &dyn Request) -> Option<Pick> {
         let now = self.now();
         let probe = Cell::new(None);
-        let accept = |backend: &Backend, healthy: bool| {
-            healthy && self.has_room(backend) && admits(backend, now, &probe)
+        let backends = self.backends();
+        let set = backends.get_backend();
+        let fit = self.differences.fit(backends, request.model());
+        let turn = |backend: &Backend| {
+            let replica = replica_of(backend);
+            fit.zip(replica).is_none_or(|(fit, it)| fit.allows(it) && fit.takes_turn(it))
         };
-        let set = self.backends().get_backend();
+        let accept = |backend: &Backend, healthy: bool| {
+            healthy && turn(backend) && self.has_room(backend) && admits(backend, now, &probe)
+        };
         // One alone takes every turn; pingora's selectors would copy it.
         if let (Some(only), 1) = (set.first(), set.len())
-            && accept(only, self.backends().ready(only))
+            && backends.ready(only)
+            && self.has_room(only)
+            && admits(only, now, &probe)
         {
             return self.picked(only, probe.take(), whole(request));
         }
@@ -205,8 +231,7 @@ impl Pool {
         };
         let pick = backend.and_then(|backend| self.picked(&backend, probe.take(), whole(request)));
         if pick.is_some() {
-            self.choices.count(Reason::Turn);
-            return pick;
+            return self.note(Reason::Turn, pick, [request.tokens(), 0]);
         }
         // Pingora's selectors may also pass over a replica when others draw at the same time; no
         // usable one may be missed for that.
@@ -216,8 +241,8 @@ impl Pool {
     /// Chooses the idlest replica that is not among `tried`, for another attempt, which must not
     /// take anybody's turn.
     pub fn pick_again(&self, request: &dyn Request, tried: &[Arc<Replica>]) -> Option<Pick> {
-        self.choices.count(Reason::Again);
-        let pick = self.pick_among(tried, whole(request))?;
+        let pick = self.pick_among(tried, request.model(), whole(request));
+        let pick = self.note(Reason::Again, pick, [request.tokens(), 0])?;
         if matches!(self.balancer, Balancer::PrefixAffinity(_))
             && let Some(prompt) = request.prompt()
         {
@@ -228,17 +253,23 @@ impl Pool {
 
     /// Chooses the idlest replica that is not among `tried`, for a question of our own.
     pub fn pick_other(&self, tried: &[Arc<Replica>]) -> Option<Pick> {
-        self.pick_among(tried, Claim::default())
+        self.pick_among(tried, None, Claim::default())
     }
 
     fn pick_idlest(&self, request: &dyn Request) -> Option<Pick> {
-        self.choices.count(Reason::LeastLoad);
-        self.pick_among(&[], whole(request))
+        let pick = self.pick_among(&[], request.model(), whole(request));
+        self.note(Reason::LeastLoad, pick, [request.tokens(), 0])
     }
 
-    fn pick_among(&self, tried: &[Arc<Replica>], claim: Claim) -> Option<Pick> {
+    fn pick_among(
+        &self,
+        tried: &[Arc<Replica>],
+        model: Option<&str>,
+        claim: Claim,
+    ) -> Option<Pick> {
         let (now, probe) = (self.now(), Cell::new(None));
-        let idlest = self.idlest(tried);
+        let fit = self.differences.fit(self.backends(), model);
+        let idlest = self.idlest(tried, fit);
         let with_room =
             idlest.iter().filter(|backend| self.has_room(backend)).find_map(|backend| {
                 admits(backend, now, &probe).then(|| self.picked(backend, probe.take(), claim))?
@@ -267,15 +298,16 @@ impl Pool {
         let (now, probe, crowded) = (self.now(), Cell::new(None), Cell::new(false));
         let backends = self.backends();
         let set = backends.get_backend();
+        let fit = self.differences.fit(backends, request.model());
         let usable = set.iter().filter(|backend| {
-            let out = replica_of(backend).is_none_or(|replica| replica.breaker.is_ejected());
-            !out && backends.ready(backend)
+            let usable = |it: &Arc<Replica>| !it.breaker.is_ejected() && allows(fit, it);
+            replica_of(backend).is_some_and(usable) && backends.ready(backend)
         });
         let (all, weights) = usable.fold((0.0, 0.0), |(all, weights), backend| {
             (all + running(backend), weights + weight(backend))
         });
         let accept = |backend: &Backend, healthy: bool| {
-            if !healthy {
+            if !healthy || !replica_of(backend).is_some_and(|it| allows(fit, it)) {
                 return false;
             }
             let fits = self.has_room(backend)
@@ -291,8 +323,8 @@ impl Pool {
         let Some(pick) = self.picked(&backend, probe.take(), whole(request)) else {
             return self.pick_again(request, &[]);
         };
-        self.choices.count(if crowded.get() { Reason::Overflow } else { Reason::Session });
-        Some(pick)
+        let reason = if crowded.get() { Reason::Overflow } else { Reason::Session };
+        self.note(reason, Some(pick), [request.tokens(), 0])
     }
 
     /// The replica where the prompt is expected to wait least, counting what of it is cached there.
@@ -302,7 +334,8 @@ impl Pool {
             prompt.as_ref().map(|prompt| Blocks::of(prompt, &self.key)).unwrap_or_default();
         let tokens = request.tokens();
         let set = self.backends().get_backend();
-        let mut candidates = self.candidates(&set, &blocks, tokens);
+        let fit = self.differences.fit(self.backends(), request.model());
+        let mut candidates = self.candidates(&set, fit, &blocks, tokens);
         let (all, weights) = candidates.iter().fold((0.0, 0.0), |(all, weights), one| {
             (all + one.standing.requests, weights + one.standing.weight)
         });
@@ -324,12 +357,14 @@ impl Pool {
         let Some((chosen, pick)) = picked else { return self.pick_again(request, &[]) };
         let cached = chosen.standing.cached;
         let longest = candidates.iter().map(|one| one.standing.cached).max().unwrap_or(0);
-        self.choices.count(match cached {
+        let reason = match cached {
             _ if longest == 0 => Reason::LeastLoad,
             cached if cached == longest => Reason::Prefix,
             _ => Reason::Spread,
-        });
+        };
         self.choices.expect(tokens, cached);
+        let pick = self.note(reason, Some(pick), [tokens, cached])?;
+        pick.replica().expect(tokens, cached);
         pick.replica().learns(&blocks);
         if let (Some(exact), Some(prompt)) = (&self.exact, &prompt) {
             exact.offer(request, prompt, &blocks);
@@ -341,12 +376,16 @@ impl Pool {
     fn candidates<'b>(
         &self,
         set: &'b BTreeSet<Backend>,
+        fit: Option<Fit>,
         blocks: &Blocks,
         tokens: u64,
     ) -> Vec<Candidate<'b>> {
         let (now, backends) = (self.now(), self.backends());
         let candidate = |backend: &'b Backend| {
             let replica = replica_of(backend).filter(|_| backends.ready(backend))?;
+            if !allows(fit, replica) {
+                return None;
+            }
             let admission = replica.breaker.admission(now);
             if admission == Admission::Ejected {
                 return None;
@@ -377,12 +416,14 @@ impl Pool {
 
     /// The healthy replicas not among `tried`, those with the fewest requests under way per weight
     /// first. Equals take turns, so that an idle pool spreads its first requests.
-    fn idlest(&self, tried: &[Arc<Replica>]) -> Vec<Backend> {
+    fn idlest(&self, tried: &[Arc<Replica>], fit: Option<Fit>) -> Vec<Backend> {
         let backends = self.backends();
         let set = backends.get_backend();
         let usable = |backend: &&Backend| {
-            let known = |replica| tried.iter().any(|other| Arc::ptr_eq(other, replica));
-            backends.ready(backend) && !replica_of(backend).is_none_or(known)
+            let fits = |it: &Arc<Replica>| {
+                allows(fit, it) && !tried.iter().any(|other| Arc::ptr_eq(other, it))
+            };
+            backends.ready(backend) && replica_of(backend).is_some_and(fits)
         };
         let in_turn = self.in_turn(&set).filter(usable);
         let mut order: Vec<_> = in_turn.map(|backend| (load(backend), backend.clone())).collect();
@@ -436,73 +477,6 @@ impl Pool {
         }
     }
 
-    /// Every known replica, with its health.
-    pub fn status(&self) -> Vec<ReplicaStatus> {
-        let backends = self.backends();
-        let known = backends.get_backend();
-        let status = |backend: &Backend| {
-            let replica = Arc::clone(replica_of(backend)?);
-            let health = if !backends.ready(backend) {
-                Health::Unhealthy
-            } else if replica.breaker.is_ejected() {
-                Health::Ejected
-            } else {
-                Health::Healthy
-            };
-            Some(ReplicaStatus { replica, health })
-        };
-        known.iter().filter_map(status).collect()
-    }
-
-    /// One look-up of names and one round of checks: after it the pool can be used.
-    pub async fn refresh(&self) -> Duration {
-        let found = match &self.balancer {
-            Balancer::RoundRobin(balancer)
-            | Balancer::LeastRequests(balancer)
-            | Balancer::PrefixAffinity(balancer) => balancer.update().await,
-            Balancer::Random(balancer) => balancer.update().await,
-            Balancer::ConsistentHash(balancer) => balancer.update().await,
-        };
-        self.check().await;
-        self.note_healthy();
-        if found.is_ok() { LOOKUP_INTERVAL } else { LOOKUP_AGAIN }
-    }
-
-    /// Looks names up and checks replicas, for ever; ends when its task is dropped.
-    pub async fn run(&self) {
-        // A pool that found nothing at the start looks again soon.
-        let found = !self.backends().get_backend().is_empty();
-        let first = if found { LOOKUP_INTERVAL } else { LOOKUP_AGAIN };
-        let mut next_lookup = tokio::time::Instant::now() + first;
-        loop {
-            let pause = self.check_interval.unwrap_or(LOOKUP_INTERVAL);
-            let wake = (tokio::time::Instant::now() + pause).min(next_lookup);
-            tokio::time::sleep_until(wake).await;
-            if wake == next_lookup {
-                next_lookup = tokio::time::Instant::now() + self.refresh().await;
-            } else {
-                self.check().await;
-            }
-        }
-    }
-
-    async fn check(&self) {
-        fault!("balance::checks");
-        if self.check_interval.is_some() {
-            self.backends().run_health_check(true).await;
-            self.forget_ill();
-            self.note_healthy();
-        }
-    }
-
-    /// Tells the gate whose places count.
-    fn note_healthy(&self) {
-        let backends = self.backends();
-        let set = backends.get_backend();
-        let healthy = set.iter().filter(|backend| backends.ready(backend));
-        self.gate.set_replicas(healthy.filter_map(replica_of).cloned().collect());
-    }
-
     /// Whether a replica may have one more request.
     fn has_room(&self, backend: &Backend) -> bool {
         !self.gate.is_bounded()
@@ -514,18 +488,7 @@ impl Pool {
         picked(backend, probe, claim, self.gate.bound())
     }
 
-    /// A server that comes back has likely begun anew, and its cache is empty.
-    fn forget_ill(&self) {
-        if !self.wants_loads() {
-            return;
-        }
-        let backends = self.backends();
-        let set = backends.get_backend();
-        let ill = set.iter().filter(|backend| !backends.ready(backend));
-        ill.filter_map(replica_of).for_each(|replica| replica.forget());
-    }
-
-    fn backends(&self) -> &Backends {
+    pub(super) fn backends(&self) -> &Backends {
         match &self.balancer {
             Balancer::RoundRobin(balancer)
             | Balancer::LeastRequests(balancer)
@@ -540,7 +503,7 @@ impl Pool {
     }
 }
 
-fn replica_of(backend: &Backend) -> Option<&Arc<Replica>> {
+pub(super) fn replica_of(backend: &Backend) -> Option<&Arc<Replica>> {
     backend.ext.get::<Arc<Replica>>()
 }
 
@@ -566,6 +529,10 @@ fn admits(backend: &Backend, now: u64, probe: &Cell<Option<Probe>>) -> bool {
     }
 }
 
+fn allows(fit: Option<Fit>, replica: &Arc<Replica>) -> bool {
+    fit.is_none_or(|fit| fit.allows(replica))
+}
+
 /// Requests under way per weight.
 fn load(backend: &Backend) -> f64 {
     running(backend) / weight(backend)
@@ -575,8 +542,10 @@ fn running(backend: &Backend) -> f64 {
     f64::from(replica_of(backend).map_or(0, |replica| replica.in_flight()))
 }
 
+/// Its weight, or as much of it as it is given yet.
 fn weight(backend: &Backend) -> f64 {
-    f64::from(u32::try_from(backend.weight).unwrap_or(1).max(1))
+    let share = replica_of(backend).map_or(1.0, |replica| replica.serving.share());
+    f64::from(u32::try_from(backend.weight).unwrap_or(1).max(1)) * share
 }
 
 /// What a request claims of which nothing is known to be cached.

@@ -48,7 +48,7 @@ async fn pool(policy: LoadBalancing, ports: impl IntoIterator<Item = u16>) -> Po
     let mut provider = Provider::new("p", Kind::Vllm, ports.into_iter().map(endpoint).collect());
     provider.load_balancing = policy;
     provider.health_check = HealthCheck::None;
-    let pool = Pool::new(&provider);
+    let pool = Pool::new(&provider, None);
     pool.refresh().await;
     pool
 }

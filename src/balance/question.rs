@@ -6,7 +6,7 @@ use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType, OrErr, Result};
 
 /// Where to ask.
 pub struct Question {
@@ -34,8 +34,8 @@ impl Question {
         connector: &Connector,
         wanted: Wanted,
     ) -> Result<(HttpSession, Vec<u8>)> {
-        let request = RequestHeader::build("GET", self.target.as_bytes(), None)?;
-        self.send(connector, wanted, request, Bytes::new()).await
+        let (mut session, status) = self.send(connector, wanted, "GET", Bytes::new()).await?;
+        read(&mut session, status, wanted).await.map(|body| (session, body))
     }
 
     /// Asks with `POST` and a body of JSON, else in the same way.
@@ -45,23 +45,42 @@ impl Question {
         wanted: Wanted,
         body: Bytes,
     ) -> Result<(HttpSession, Vec<u8>)> {
-        let mut request = RequestHeader::build("POST", self.target.as_bytes(), None)?;
-        request.insert_header("content-type", "application/json")?;
-        request.insert_header("content-length", body.len())?;
-        self.send(connector, wanted, request, body).await
+        let (mut session, status) = self.send(connector, wanted, "POST", body).await?;
+        read(&mut session, status, wanted).await.map(|body| (session, body))
     }
 
+    /// Asks with this method and, unless it is empty, this body of JSON, over a connection of its own;
+    /// status and answer, whatever they are.
+    pub async fn call(&self, wanted: Wanted, method: &str, body: Bytes) -> Result<(u16, Vec<u8>)> {
+        let asked = async {
+            let connector = Connector::new(None);
+            let (mut session, status) = self.send(&connector, wanted, method, body).await?;
+            Ok((status, read_body(&mut session, wanted.longest).await?))
+        };
+        tokio::time::timeout(wanted.patience, asked)
+            .await
+            .or_err(ErrorType::ReadTimedout, "calling a provider took too long")?
+    }
+
+    /// Sends the request and reads the head of its answer: its status.
     async fn send(
         &self,
         connector: &Connector,
         wanted: Wanted,
-        mut request: RequestHeader,
+        method: &str,
         body: Bytes,
-    ) -> Result<(HttpSession, Vec<u8>)> {
+    ) -> Result<(HttpSession, u16)> {
+        let mut request = RequestHeader::build(method, self.target.as_bytes(), None)?;
         request.insert_header("host", &self.host)?;
         request.insert_header("accept", wanted.accept)?;
         for (name, value) in &self.headers {
             request.insert_header(name.clone(), value.clone())?;
+        }
+        if method != "GET" {
+            request.insert_header("content-length", body.len())?;
+        }
+        if !body.is_empty() {
+            request.insert_header("content-type", "application/json")?;
         }
         let (mut session, _) = connector.get_http_session(&self.peer).await?;
         session.set_read_timeout(Some(wanted.patience));
@@ -73,12 +92,16 @@ impl Question {
         session.finish_request_body().await?;
         session.read_response_header().await?;
         let status = session.response_header().map_or(0, |head| head.status.as_u16());
-        if status != 200 {
-            return Error::e_explain(ErrorType::HTTPStatus(status), "asking a provider");
-        }
-        let body = read_body(&mut session, wanted.longest).await?;
-        Ok((session, body))
+        Ok((session, status))
     }
+}
+
+/// The body of a good answer.
+async fn read(session: &mut HttpSession, status: u16, wanted: Wanted) -> Result<Vec<u8>> {
+    if status != 200 {
+        return Error::e_explain(ErrorType::HTTPStatus(status), "asking a provider");
+    }
+    read_body(session, wanted.longest).await
 }
 
 /// The body of an answer whose head is read; an error when it is longer than that.

@@ -5,19 +5,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use http::HeaderValue;
+
 use super::blocks::Blocks;
 use super::breaker::Breaker;
 use super::gate::Place;
 use super::load::{Claim, Load};
 use super::report::Report;
 use super::seen::Seen;
+use super::serving::Serving;
+use crate::config::Url;
 
 /// One address of a provider. Lives as long as discovery keeps finding it.
 #[derive(Debug)]
 pub struct Replica {
     pub address: SocketAddr,
-    /// Index of the configured endpoint this address belongs to.
-    pub endpoint: usize,
+    /// What it is asked for: scheme, host and path.
+    pub url: Url,
+    /// Its `Host`; `None` when what was found cannot stand in a header.
+    pub host: Option<HeaderValue>,
+    /// What it serves, and how much of its share it is given.
+    pub serving: Serving,
     pub(super) breaker: Breaker,
     /// What it has under way, and what its server says of it.
     pub load: Load,
@@ -25,20 +33,27 @@ pub struct Replica {
     seen: OnceLock<Seen>,
     /// Its server tells what it has cached.
     heard: AtomicBool,
+    /// Estimated tokens of prompts sent there by their prefix, and of these expected to be cached.
+    prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
     /// Smoothed time to the response head, in microseconds; 0 before the first answer.
     latency_us: AtomicU64,
     last_error: Mutex<Option<String>>,
 }
 
 impl Replica {
-    pub fn new(address: SocketAddr, endpoint: usize) -> Self {
+    pub fn new(address: SocketAddr, url: Url) -> Self {
         Self {
             address,
-            endpoint,
+            host: HeaderValue::try_from(url.authority()).ok(),
+            url,
+            serving: Serving::default(),
             breaker: Breaker::default(),
             load: Load::default(),
             seen: OnceLock::new(),
             heard: AtomicBool::new(false),
+            prompt_tokens: AtomicU64::new(0),
+            cached_tokens: AtomicU64::new(0),
             latency_us: AtomicU64::new(0),
             last_error: Mutex::new(None),
         }
@@ -130,6 +145,19 @@ impl Replica {
             seen.hear(self.heard.load(Relaxed));
             seen
         })
+    }
+
+    /// Counts a prompt's estimated tokens, and how many of them are expected to be cached there.
+    pub(super) fn expect(&self, prompt: u64, cached: u64) {
+        self.prompt_tokens.fetch_add(prompt, Relaxed);
+        self.cached_tokens.fetch_add(cached, Relaxed);
+    }
+
+    /// The part of its prompts' tokens that was expected to be cached; `None` before the first prompt.
+    pub fn expected_share(&self) -> Option<f64> {
+        let (cached, prompt) = (self.cached_tokens.load(Relaxed), self.prompt_tokens.load(Relaxed));
+        #[expect(clippy::cast_precision_loss, reason = "a share for people to read")]
+        (prompt > 0).then(|| cached as f64 / prompt as f64)
     }
 
     /// Smoothed time to the response head.

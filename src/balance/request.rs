@@ -9,6 +9,11 @@ pub trait Request {
         0
     }
 
+    /// The provider's name of the model it is for; `None` when it is for none.
+    fn model(&self) -> Option<&str> {
+        None
+    }
+
     /// Stands for the session it belongs to; `None` when it names none.
     fn session(&self) -> Option<u64> {
         None

@@ -129,15 +129,28 @@ fn screen(status: &Value) -> String {
     out.push_str("\n\n");
     out.push_str(&table(&providers(status)));
     out.push('\n');
+    out.push_str(&chosen(status));
     out.push_str(&table(&models(status)));
     out
 }
 
 fn providers(status: &Value) -> Vec<Vec<String>> {
     let mut rows = vec![
-        ["PROVIDER", "REPLICA", "HEALTH", "IN FLIGHT", "WAITING", "LATENCY", "LAST ERROR"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "PROVIDER",
+            "REPLICA",
+            "HEALTH",
+            "SHARE",
+            "IN FLIGHT",
+            "WAITING",
+            "KV",
+            "PREFIX HITS",
+            "MODELS",
+            "LATENCY",
+            "LAST ERROR",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     for provider in status.get("providers").and_then(Value::as_array).into_iter().flatten() {
         let word = |value: &Value, name: &str| match value.get(name) {
@@ -154,18 +167,43 @@ fn providers(status: &Value) -> Vec<Vec<String>> {
         let queue = state.get("queue").unwrap_or(&Value::Null);
         for replica in &replicas {
             let latency = replica.get("latency_ms").and_then(Value::as_f64);
+            let percent = |name: &str| {
+                let share = replica.get(name).and_then(Value::as_f64);
+                share.map_or("-".to_owned(), |share| format!("{:.0}%", share * 100.0))
+            };
+            let models = replica.get("models").and_then(Value::as_array);
             rows.push(vec![
                 word(provider, "id"),
                 word(replica, "address"),
                 word(replica, "health"),
+                percent("share"),
                 word(replica, "in_flight"),
                 word(queue, "waiting"),
+                percent("kv_use"),
+                percent("expected_hit_share"),
+                models.map_or("-".to_owned(), |models| models.len().to_string()),
                 latency.map_or("-".to_owned(), |ms| format!("{ms:.0} ms")),
                 word(replica, "last_error"),
             ]);
         }
     }
     rows
+}
+
+/// Why replicas were chosen, a line for each provider that had a choice.
+fn chosen(status: &Value) -> String {
+    let mut lines = String::new();
+    for provider in status.get("providers").and_then(Value::as_array).into_iter().flatten() {
+        let state = provider.get("state").unwrap_or(provider);
+        let choices = state.get("choices").and_then(Value::as_object);
+        let reasons: Vec<String> =
+            choices.into_iter().flatten().map(|(why, count)| format!("{why} {count}")).collect();
+        if let (Some(id), false) = (provider.get("id").and_then(Value::as_str), reasons.is_empty())
+        {
+            lines.extend(["chosen at ", id, ": ", &reasons.join(", "), "\n"]);
+        }
+    }
+    if lines.is_empty() { lines } else { lines + "\n" }
 }
 
 fn models(status: &Value) -> Vec<Vec<String>> {

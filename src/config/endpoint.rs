@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::read::{Section, Value};
+use super::tree::Entry;
 use super::{Kind, Problem, Url};
 
 /// One replica of a provider.
@@ -47,18 +48,28 @@ impl Endpoint {
             return endpoints;
         }
         let default = kind.and_then(Kind::default_url);
-        if default.is_none() && kind.is_some_and(Kind::needs_endpoint) {
+        if default.is_none() && kind.is_some_and(Kind::needs_endpoint) && !found_elsewhere(section)
+        {
             section.error::<()>("`base_url` or `endpoints` is missing in `providers`");
         }
         default.into_iter().map(Self::new).collect()
     }
 
-    fn read(value: Value) -> Option<Self> {
+    pub(super) fn read(value: Value) -> Option<Self> {
         value.section(|s| {
             let weight = s.read("weight", weight).unwrap_or(1);
             s.require("url", Value::url).map(|url| Self { url, weight })
         })?
     }
+}
+
+/// Whether replicas are found in another way than by what the file lists.
+fn found_elsewhere(section: &Section) -> bool {
+    section.has("discovery") && !section.value.node.entry("discovery").is_some_and(is_dns)
+}
+
+fn is_dns(discovery: &Entry) -> bool {
+    discovery.value.entry("type").is_some_and(|entry| entry.value.as_text() == Some("dns"))
 }
 
 fn weight(value: Value) -> Option<u32> {

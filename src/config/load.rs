@@ -31,7 +31,10 @@ pub fn load(source: &Source) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         dynamic::merge(&mut tree, &source.dynamic, &source.environment, &findings);
         let folder = source.path.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
         let mut config = read(&tree, folder, &findings)?;
-        config.providers.iter_mut().for_each(|provider| provider.cloud.anchor(folder));
+        for provider in &mut config.providers {
+            provider.cloud.anchor(folder);
+            provider.discovery.anchor(folder);
+        }
         config.state_directory = store::state_directory(source.environment.get("STATE_DIRECTORY"));
         let mut config = check::check(config, &tree, &findings);
         dynamic::forget_places(&mut config);

@@ -1,12 +1,18 @@
 //! The `providers` section: where requests can go, and how each place is called.
 
+use std::time::Duration;
+
 use super::names::Noun;
 use super::read::{Section, Value};
 use super::tree::Entry;
 use super::{
-    Admission, Cloud, Ejection, Endpoint, HealthCheck, KvEvents, LoadBalancing, Location,
-    MockOptions, Problem, ProviderTimeouts, Secret, UpstreamTls, Url, cloud,
+    Admission, Cloud, Discovery, Ejection, Endpoint, HealthCheck, KvEvents, LoadBalancing,
+    Location, MockOptions, Operation, Problem, ProviderTimeouts, Secret, UpstreamTls, Url, cloud,
+    discovery,
 };
+
+/// How long a replica's share grows when nothing is said: about what a server's first batches take.
+const SLOW_START: Duration = Duration::from_secs(30);
 
 // Headers that frame a request or belong to one connection.
 const OURS: [&str; 10] = [
@@ -29,8 +35,14 @@ pub struct Provider {
     pub name: String,
     /// What it is.
     pub kind: Kind,
-    /// Its replicas; empty only for the built-in mock.
+    /// Its replicas; empty only for the built-in mock, and where they are found in another way.
     pub endpoints: Vec<Endpoint>,
+    /// Where its replicas are found.
+    pub discovery: Discovery,
+    /// How long it takes a replica that joins to be given its whole share.
+    pub slow_start: Duration,
+    /// What operators may call on a replica through the admin API.
+    pub operations: Vec<&'static Operation>,
     /// Our keys with it, used in turn; none is empty.
     pub api_keys: Vec<Secret>,
     /// Whose key goes out.
@@ -146,6 +158,9 @@ impl Provider {
             kind,
             mock: (kind == Kind::Mock && endpoints.is_empty()).then(MockOptions::default),
             endpoints,
+            discovery: Discovery::default(),
+            slow_start: if kind == Kind::Vllm { SLOW_START } else { Duration::ZERO },
+            operations: Vec::new(),
             api_keys: Vec::new(),
             client_auth: ClientAuth::default(),
             load_balancing: LoadBalancing::default(),
@@ -170,10 +185,18 @@ impl Provider {
 
     /// Whether the replicas are the same, and are chosen and watched in the same way.
     pub fn has_replicas_of(&self, other: &Self) -> bool {
-        self.kind == other.kind
+        self.watches_as(other)
             && self.endpoints == other.endpoints
+            && self.discovery == other.discovery
+            && self.slow_start == other.slow_start
             && self.load_balancing == other.load_balancing
             && self.kv_events == other.kv_events
+    }
+
+    /// Whether replicas are called and watched in the same way, wherever they are found: what is known
+    /// of one goes on being true.
+    pub fn watches_as(&self, other: &Self) -> bool {
+        self.kind == other.kind
             && self.health_check == other.health_check
             && self.ejection == other.ejection
             && self.tls == other.tls
@@ -184,9 +207,11 @@ impl Provider {
             let name = s.require("name", |v| v.gives(Noun::Provider)).unwrap_or_default();
             let kind = s.require("kind", Kind::read);
             let endpoints = Endpoint::read_all(s, kind);
+            let found = s.read("discovery", Discovery::read);
             // Without its kind a provider cannot be used, but is still read for its mistakes.
             let mut provider = Self::new(&name, kind.unwrap_or(Kind::OpenaiCompatible), endpoints);
             provider.location = s.location();
+            provider.find_replicas(s, found);
             provider.tls = value.findings.overrides.upstream_tls();
             provider.read_access(s);
             provider.read_replicas(s);
@@ -224,6 +249,43 @@ impl Provider {
             s.error::<()>("`kv_events` is only for `load_balancing: prefix_affinity`");
         }
         self.admission = s.switch("admission", None, |v| Admission::read(v, kind));
+        if let Some(time) = s.read("slow_start", Value::duration) {
+            self.slow_start = time;
+        }
+        self.operations = s.read("operations", |v| v.list(Operation::read)).unwrap_or_default();
+    }
+
+    /// Takes over where its replicas are found.
+    fn find_replicas(&mut self, s: &Section, found: Option<Discovery>) {
+        let Some(found) = found else { return };
+        if !found.is_listed() {
+            for name in ["base_url", "endpoints"].into_iter().filter(|name| s.has(name)) {
+                let problem = format!("`{name}` is for `discovery` of type `dns` only");
+                s.value.findings.error(s.location_of(name), problem);
+            }
+            if !discovery::tells_models(self.kind) {
+                let problem =
+                    "this `discovery` is only for kinds `vllm`, `openai_compatible` and `mock`";
+                s.value.findings.error(s.location_of("discovery"), problem);
+            }
+            // A default address is none of its own, and a mock that is found is not built in.
+            self.endpoints.clear();
+            self.mock = None;
+        }
+        self.discovery = found;
+    }
+
+    /// Whether the provider is built into this process.
+    pub fn is_built_in(&self) -> bool {
+        self.kind == Kind::Mock && self.endpoints.is_empty() && self.discovery.is_listed()
+    }
+
+    /// Whether each replica is asked which models it has: one of a cluster may have others than the
+    /// next. What a commercial API has does not differ by address.
+    pub fn asks_each_for_models(&self) -> bool {
+        let several = self.endpoints.len() > 1 || !self.discovery.is_listed();
+        let own = self.kind == Kind::Vllm;
+        own || (several && discovery::tells_models(self.kind))
     }
 
     /// What only some kinds have. Without a kind nothing is said to be out of place.

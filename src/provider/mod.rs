@@ -26,9 +26,6 @@ pub struct Provider {
     pub name: String,
     pub profile: &'static Profile,
     pub speech: Speech,
-    pub endpoints: Vec<Url>,
-    /// The `Host` of each endpoint.
-    hosts: Vec<HeaderValue>,
     /// The name, as a header has it.
     pub label: HeaderValue,
     /// What it is called with. One that is logged in to has a single key in it: the token, or the keys to
@@ -81,18 +78,12 @@ impl Provider {
             let parsed = parsed.zip(sensitive(value.expose()));
             headers.push(parsed.ok_or_else(|| invalid(format!("`headers.{name}`")))?);
         }
-        let endpoints: Vec<Url> =
-            given.endpoints.iter().map(|endpoint| endpoint.url.clone()).collect();
-        let host = |url: &Url| HeaderValue::try_from(url.authority()).ok();
-        let hosts: Option<Vec<HeaderValue>> = endpoints.iter().map(host).collect();
         Ok(Self {
             label: HeaderValue::try_from(&given.name)
                 .map_err(|_| invalid("its name".to_owned()))?,
             name: given.name.clone(),
             profile,
             speech: Speech::new(given, profile),
-            hosts: hosts.ok_or_else(|| invalid("the host of an endpoint".to_owned()))?,
-            endpoints,
             keys,
             client_auth: given.client_auth,
             headers,
@@ -109,17 +100,11 @@ impl Provider {
         self.keys.login()
     }
 
-    /// The `Host` that an endpoint is asked for.
-    pub fn host(&self, endpoint: usize) -> Option<&HeaderValue> {
-        self.hosts.get(endpoint)
-    }
-
-    /// The request target on this provider: `path` is what clients of its dialect send (`/v1/…`),
-    /// `model` the provider's name of the model.
-    pub fn target(&self, endpoint: usize, path: &str, query: Option<&str>, model: &str) -> String {
-        let base = self.endpoints.get(endpoint).map_or("", |url| url.path.as_str());
+    /// The request target at one of this provider's replicas: `path` is what clients of its dialect
+    /// send (`/v1/…`), `model` the provider's name of the model.
+    pub fn target(&self, at: &Url, path: &str, query: Option<&str>, model: &str) -> String {
         let place = Place {
-            base,
+            base: &at.path,
             model,
             api_version: self.api_version.as_deref(),
             project: self.project.as_deref(),

@@ -71,6 +71,10 @@ impl Request for Asking<'_> {
         u64::try_from(bytes.len() / TOKEN).unwrap_or(u64::MAX)
     }
 
+    fn model(&self) -> Option<&str> {
+        self.hop.leg.as_ref().map(Leg::upstream_model)
+    }
+
     fn session(&self) -> Option<u64> {
         self.ctx.course.sessions.get(self.ctx.course.position).copied().flatten()
     }

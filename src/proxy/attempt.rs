@@ -5,7 +5,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
 
 use super::affinity::Asking;
 use super::body::Part;
@@ -54,16 +53,13 @@ pub enum Auth {
 
 impl Attempt {
     /// Where pingora connects to.
-    pub fn peer(&self) -> Result<HttpPeer> {
-        let Some(url) = self.upstream.url(&self.pick) else {
-            return Error::e_explain(ErrorType::InternalError, "a replica without an endpoint");
-        };
-        let mut peer = self.upstream.peers.peer(self.pick.replica(), url);
+    pub fn peer(&self) -> HttpPeer {
+        let mut peer = self.upstream.peers.peer(self.pick.replica());
         if self.fresh {
             // The pool knows connections by group; nobody else is in this one.
             peer.group_key = rand::random();
         }
-        Ok(peer)
+        peer
     }
 
     pub fn is_ours(&self) -> bool {

@@ -211,7 +211,7 @@ fn write_head(
     query: Option<&str>,
 ) -> Result<()> {
     let provider = &attempt.upstream.provider;
-    let endpoint = attempt.pick.replica().endpoint;
+    let replica = attempt.pick.replica();
     let model = attempt.leg.as_ref().map_or("", |leg| leg.upstream_model());
     let crossing = attempt.crossing.as_deref();
     // What Google's and Amazon's paths may have behind them is said here, not by the caller.
@@ -222,7 +222,7 @@ fn write_head(
         query.map(|query| with_model(&query, model))
     };
     let path = path.unwrap_or(request.uri.path());
-    let target = provider.target(endpoint, path, query.as_deref(), model);
+    let target = provider.target(&replica.url, path, query.as_deref(), model);
     if request.raw_path() != target.as_bytes() {
         let target =
             target.parse().or_err(ErrorType::InternalError, "an invalid request target")?;
@@ -263,7 +263,7 @@ fn write_head(
         if discreet {
             headers.insert(header::USER_AGENT, HeaderValue::from_static(OURS));
         }
-        if let Some(host) = provider.host(endpoint) {
+        if let Some(host) = &replica.host {
             headers.insert(header::HOST, host.clone());
         }
         headers.insert(&super::REQUEST_ID, ctx.request_id.clone());

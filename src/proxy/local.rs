@@ -17,7 +17,7 @@ use super::models::{self, models};
 use super::refusal::Refusal;
 use super::{Gateway, cors, me, operators, temporary};
 use crate::access::percent_decoded;
-use crate::balance::{Exact, Health, Queue, ReplicaStatus, Reported};
+use crate::balance::{Choice, Exact, Health, Queue, ReplicaStatus, Reported};
 use crate::provider::KeyStatus;
 use crate::routing::Local;
 use crate::snapshot::{LastReload, Reload, Snapshot, Upstream};
@@ -131,6 +131,7 @@ fn detailed(snapshot: &Snapshot, last: &LastReload) -> Value {
             "replicas": replicas,
             "choices": choices(upstream),
             "queue": upstream.pool.gate().queue().map(|queue| waiting(&queue)),
+            "last_choices": upstream.pool.last_choices().iter().map(choice).collect::<Vec<_>>(),
             "expected_hit_share": upstream.pool.choices().expected_share(),
             "learned_blocks": exact.map(|exact| exact.learned()),
             "keys": upstream.provider.keys.states().iter().map(key).collect::<Vec<_>>(),
@@ -193,16 +194,15 @@ fn replica(status: &ReplicaStatus, exact: Option<&Arc<Exact>>) -> Value {
     let told = exact.filter(|_| replica.is_heard());
     json!({
         "address": replica.address.to_string(),
-        "health": match status.health {
-            Health::Healthy => "healthy",
-            Health::Unhealthy => "unhealthy",
-            Health::Ejected => "ejected",
-        },
+        "health": status.health.word(),
         "in_flight": replica.in_flight(),
         "in_flight_tokens": replica.load.prompt_tokens(),
         "told_blocks": told.map(|exact| exact.told(replica)),
         "matched_blocks": told.map(|exact| exact.matched(replica)),
         "reported": replica.load.reported().map(|reported| reported_load(&reported)),
+        "share": replica.serving.share(),
+        "models": replica.serving.models().as_deref(),
+        "expected_hit_share": replica.expected_share(),
         "latency_ms": replica.latency().as_secs_f64() * 1000.0,
         "last_error": replica.last_error(),
     })
@@ -218,6 +218,18 @@ fn reported_load(reported: &Reported) -> Value {
         "kv_use": report.kv_use,
         "hit_share": looked_up.then(|| report.found / report.looked_up),
         "age_ms": reported.at.elapsed().as_secs_f64() * 1000.0,
+    })
+}
+
+/// One of the last choices: which replica, why, and what was known of the prompt.
+fn choice(choice: &Choice) -> Value {
+    json!({
+        "replica": choice.replica.to_string(),
+        "reason": choice.reason.label(),
+        "age_ms": choice.at.elapsed().as_secs_f64() * 1000.0,
+        "in_flight": choice.in_flight,
+        "prompt_tokens": choice.prompt_tokens,
+        "expected_cached_tokens": choice.cached_tokens,
     })
 }
 

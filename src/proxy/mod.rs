@@ -149,7 +149,7 @@ impl ProxyHttp for Gateway {
                 return Error::e_explain(ErrorType::InternalError, "no attempt was chosen");
             };
             fault!("proxy::upstream_peer", |_| Error::e_explain(ErrorType::InternalError, "fault"));
-            let mut peer = attempt.peer()?;
+            let mut peer = attempt.peer();
             if ctx.endpoint == Some(Endpoint::Realtime) && ctx.hold.is_some() {
                 // Pingora would bound the silence of a WebSocket as it does that of an answer.
                 peer.options.read_timeout = None;

@@ -15,11 +15,17 @@ use tokio::task::JoinSet;
 
 use super::logins;
 use super::tireless::tireless;
-use crate::balance::{Exact, Pool, follow, learn, watch_loads};
+use crate::balance::{Exact, follow, learn, watch_loads};
 use crate::snapshot::{Snapshot, Upstream};
 
 /// How often a provider is asked for its models.
 const MODELS_INTERVAL: Duration = Duration::from_mins(1);
+/// … and how often each replica of a cluster: what it has decides what it is given.
+const EACH_INTERVAL: Duration = Duration::from_secs(10);
+/// … and how soon again one that is about to join.
+const NEWCOMERS_AGAIN: Duration = Duration::from_secs(1);
+/// How long models may keep a configuration from serving.
+const FIRST_MODELS: Duration = Duration::from_secs(2);
 /// … and how soon again when it did not answer.
 const MODELS_AGAIN: Duration = Duration::from_secs(5);
 /// How long the first round may keep a configuration from serving.
@@ -46,8 +52,8 @@ impl BackgroundService for Balance {
         ready: ServiceReadyNotifier,
     ) {
         let upstreams = self.snapshot.load().upstreams.clone();
-        let pools = upstreams.iter().map(|it| Arc::clone(&it.pool)).collect();
-        let (_late, ()) = tokio::join!(first_round(pools), logins::first_round(&upstreams));
+        let first = first_round(upstreams.clone());
+        let (_late, ()) = tokio::join!(first, logins::first_round(&upstreams));
         drop(upstreams);
         ready.notify_ready();
         tokio::select! {
@@ -119,13 +125,17 @@ async fn learn_prompts(upstream: &Upstream, exact: &Exact) {
     learn(exact, || upstream.tokens_question(), is_adapter).await;
 }
 
-/// The first look-up of each pool and its first round of checks, bounded in time. Those that are
-/// late go on in their own time, for as long as what is returned is kept.
-pub async fn first_round(pools: Vec<Arc<Pool>>) -> JoinSet<()> {
+/// The first look for each provider's replicas, the first round of checks, and which models each has
+/// where there are several; bounded in time. Those that are late go on in their own time, for as long
+/// as what is returned is kept.
+pub async fn first_round(upstreams: Vec<Arc<Upstream>>) -> JoinSet<()> {
     let mut first = JoinSet::new();
-    for pool in pools {
+    for upstream in upstreams {
         first.spawn(async move {
-            pool.refresh().await;
+            upstream.pool.refresh().await;
+            if upstream.asks_each_for_models() && upstream.pool.replicas().len() > 1 {
+                let _told = tokio::time::timeout(FIRST_MODELS, upstream.list_models()).await;
+            }
         });
     }
     let round = async { while first.join_next().await.is_some() {} };
@@ -137,16 +147,21 @@ pub async fn first_round(pools: Vec<Arc<Pool>>) -> JoinSet<()> {
 async fn list_models(upstream: &Upstream) {
     let mut told = false;
     loop {
-        let failed = match upstream.models_question() {
-            Some(question) => upstream.catalogue.fetch(&question).await.err(),
-            None => None,
+        let failed = upstream.list_models().await.err();
+        let pause = match failed {
+            _ if upstream.pool.has_newcomers() => NEWCOMERS_AGAIN,
+            Some(_) => MODELS_AGAIN,
+            None if upstream.asks_each_for_models() => EACH_INTERVAL,
+            None => MODELS_INTERVAL,
         };
-        let pause = if failed.is_some() { MODELS_AGAIN } else { MODELS_INTERVAL };
         if let Some(error) = failed.as_ref().filter(|_| !told) {
             info!("provider {} does not list its models: {error}", upstream.provider.name);
         }
         told = failed.is_some();
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = upstream.pool.newcomers() => {}
+        }
     }
 }
 

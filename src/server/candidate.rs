@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use super::assemble;
 use super::certificates::Fresh;
-use super::stamp::Stamp;
 use super::waiting::waiting;
 use crate::admin::dynamic::Shelf;
 use crate::admin::seal::Seal;
-use crate::config::{Config, Location, Problem, Problems, Source, load};
+use crate::config::{Config, Location, Problem, Problems, Source, Stamp, load};
 use crate::snapshot::{Origin, Snapshot};
 
 /// What a configuration is put together of.

@@ -12,8 +12,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::ear::{Ear, Kind};
 use super::reload::Reloader;
-use super::stamp::Stamp;
 use super::tireless::tireless;
+use crate::config::Stamp;
 
 /// How often the files are looked at. Looking works on every file system, and a switched symlink far
 /// up the path is seen like any other change.

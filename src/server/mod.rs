@@ -30,7 +30,6 @@ mod settings;
 mod shelf;
 mod signals;
 mod sockets;
-mod stamp;
 mod succession;
 mod teller;
 mod tireless;

@@ -14,13 +14,11 @@ use super::background;
 use super::candidate::{Candidate, Ready, one};
 use super::certificates::Certificates;
 use super::logins;
-use super::stamp::Stamp;
 use crate::access::Registry;
 use crate::admin::dynamic::Shelf;
 use crate::admin::{self, Steward};
-use crate::balance::Pool;
-use crate::config::{Config, Problems, Source};
-use crate::snapshot::{LastReload, Reload, Snapshot};
+use crate::config::{Config, Problems, Source, Stamp};
+use crate::snapshot::{LastReload, Reload, Snapshot, Upstream};
 use crate::telemetry::Metrics;
 
 /// How long the store may take to say what it adds.
@@ -299,10 +297,11 @@ impl Reloader {
     async fn put_into_force(&self, ready: Ready) -> Report {
         let Ready { snapshot, certificates, warnings, left_out } = ready;
         let before = self.snapshot.load_full();
-        let known =
-            |pool: &Arc<Pool>| before.upstreams.iter().any(|it| Arc::ptr_eq(&it.pool, pool));
-        let pools = snapshot.upstreams.iter().map(|upstream| Arc::clone(&upstream.pool));
-        let fresh: Vec<Arc<Pool>> = pools.filter(|pool| !known(pool)).collect();
+        let known = |upstream: &&Arc<Upstream>| {
+            before.upstreams.iter().any(|it| Arc::ptr_eq(&it.pool, &upstream.pool))
+        };
+        let fresh = snapshot.upstreams.iter().filter(|upstream| !known(upstream));
+        let fresh: Vec<Arc<Upstream>> = fresh.cloned().collect();
         let report = Report {
             version: snapshot.origin.version.clone(),
             providers: snapshot.upstreams.len(),

@@ -160,7 +160,11 @@ impl Snapshot {
     pub fn note_health(&self, metrics: &Metrics) {
         for upstream in &self.upstreams {
             note_keys(&upstream.provider, metrics);
+            note_found(upstream, metrics);
             for status in upstream.pool.status() {
+                if status.health == Health::Draining {
+                    continue;
+                }
                 let address = status.replica.address.to_string();
                 let labels = [upstream.provider.name.as_str(), address.as_str()];
                 let healthy = if status.health == Health::Healthy { 1.0 } else { 0.0 };
@@ -223,6 +227,21 @@ fn note_load(load: &Load, [provider, address]: [&str; 2], metrics: &Metrics) {
                 metrics.replica_load.remove_label_values(&[provider, address, kind]).ok();
             }
         }
+    }
+}
+
+/// How a provider's replicas were found: those that left are told of no more.
+fn note_found(upstream: &Upstream, metrics: &Metrics) {
+    let (name, discovery) = (upstream.provider.name.as_str(), upstream.pool.discovery());
+    for address in discovery.take_gone() {
+        metrics.forget_replica(name, &address.to_string());
+    }
+    metrics.discovery_failures.with_label_values(&[name]).inc_by(discovery.take_failures());
+    let status = upstream.pool.status();
+    for state in Health::ALL {
+        let count = status.iter().filter(|one| one.health == state).count();
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        metrics.replicas.with_label_values(&[name, state.word()]).set(f64::from(count));
     }
 }
 

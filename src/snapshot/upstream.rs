@@ -1,15 +1,20 @@
 //! A provider with its replicas, and what of it outlives a reload.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
 use super::Uncompilable;
-use crate::balance::{
-    Catalogue, PeerTemplate, Pick, Pool, Question, Replica, ReplicaStatus, Source,
-};
-use crate::config::{self, Kind, Url};
+use crate::balance::{Catalogue, PeerTemplate, Pool, Question, Replica, Source, Unlisted, Wanted};
+use crate::config::{self, Kind, Operation, Url};
 use crate::provider::Provider;
+
+/// How long an operation may take: an adapter may have to be fetched.
+const CALL: Duration = Duration::from_secs(55);
+/// The longest answer to one.
+const LONGEST_ANSWER: usize = 1 << 20;
 
 /// A provider with its replicas.
 pub struct Upstream {
@@ -37,13 +42,17 @@ impl Upstream {
             return Ok(Arc::clone(same));
         }
         let mut complete = given.clone();
-        if given.kind == Kind::Mock && given.endpoints.is_empty() {
+        if given.is_built_in() {
             complete.endpoints.push(in_process(index));
         }
         let provider = Provider::new(&complete, before.map(|before| &before.provider))?;
-        let (pool, catalogue) = match before.filter(|before| before.given.has_replicas_of(given)) {
-            Some(before) => (Arc::clone(&before.pool), Arc::clone(&before.catalogue)),
-            None => (Arc::new(Pool::new(&complete)), Arc::default()),
+        let same = before.filter(|before| before.given.has_replicas_of(given));
+        let (pool, catalogue) = if let Some(before) = same {
+            (Arc::clone(&before.pool), Arc::clone(&before.catalogue))
+        } else {
+            let before = before.filter(|before| before.given.watches_as(given));
+            let before = before.map(|before| &*before.pool);
+            (Arc::new(Pool::new(&complete, before)), Arc::default())
         };
         Ok(Arc::new(Self { given: given.clone(), provider, pool, peers, catalogue }))
     }
@@ -63,20 +72,53 @@ impl Upstream {
         self.pool.gate().set_rule(self.given.admission);
     }
 
-    /// The endpoint a chosen replica belongs to.
-    pub fn url(&self, pick: &Pick) -> Option<&Url> {
-        self.provider.endpoints.get(pick.replica().endpoint)
+    /// Whether each of its replicas is asked for its models, and not only one of them.
+    pub fn asks_each_for_models(&self) -> bool {
+        self.given.asks_each_for_models()
     }
 
-    /// How to ask this provider for its models; `None` when no replica can be asked.
-    pub fn models_question(&self) -> Option<Question> {
+    /// Asks for its models: one replica, or each where they may differ.
+    pub async fn list_models(&self) -> Result<(), Unlisted> {
         // What these have is another list, elsewhere.
         if matches!(self.given.kind, Kind::Vertex | Kind::Bedrock) {
-            return None;
+            return Ok(());
         }
-        let pick = self.pool.pick_other(&[])?;
-        let target = self.provider.target(pick.replica().endpoint, "/v1/models", None, "");
-        self.question(pick.replica(), target)
+        let question = |replica: Arc<Replica>| {
+            let target = self.provider.target(&replica.url, "/v1/models", None, "");
+            let question = self.question(&replica, target);
+            (replica, question)
+        };
+        if self.asks_each_for_models() {
+            let questions = self.pool.replicas().into_iter().map(question).collect();
+            let asked = self.catalogue.fetch_each(questions).await;
+            self.pool.settle();
+            return asked;
+        }
+        let Some(pick) = self.pool.pick_other(&[]) else { return Ok(()) };
+        let (_, question) = question(Arc::clone(pick.replica()));
+        self.catalogue.fetch(&question).await
+    }
+
+    /// What operators may call on its replicas.
+    pub fn operation(&self, name: &str) -> Option<&'static Operation> {
+        self.given.operations.iter().find(|operation| operation.name == name).copied()
+    }
+
+    /// Calls an operation on one replica: its status and answer, whatever they are.
+    pub async fn call(
+        &self,
+        replica: &Replica,
+        operation: &Operation,
+        query: Option<&str>,
+        body: Bytes,
+    ) -> Result<(u16, Vec<u8>), Unlisted> {
+        let base = replica.url.path.trim_end_matches("/v1");
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let target = format!("{base}{}{query}", operation.path);
+        let wanted = Wanted { accept: "application/json", patience: CALL, longest: LONGEST_ANSWER };
+        let method = if operation.post { "POST" } else { "GET" };
+        let body = if operation.post { body } else { Bytes::new() };
+        self.question(replica, target).call(wanted, method, body).await
     }
 
     /// Whether its servers may tell how busy they are, and its policy goes by that.
@@ -88,17 +130,16 @@ impl Upstream {
     /// How to ask each replica for its metrics; none when there is only one, whose
     /// places are not counted.
     pub fn load_questions(&self) -> Vec<(Arc<Replica>, Question)> {
-        let known = self.pool.status();
+        let known = self.pool.replicas();
         if known.len() < 2 && !self.pool.gate().is_bounded() {
             return Vec::new();
         }
-        let question = |status: ReplicaStatus| {
-            let url = self.provider.endpoints.get(status.replica.endpoint)?;
-            let target = format!("{}/metrics", url.path.trim_end_matches("/v1"));
-            let question = self.question(&status.replica, target)?;
-            Some((status.replica, question))
+        let question = |replica: Arc<Replica>| {
+            let target = format!("{}/metrics", replica.url.path.trim_end_matches("/v1"));
+            let question = self.question(&replica, target);
+            (replica, question)
         };
-        known.into_iter().filter_map(question).collect()
+        known.into_iter().map(question).collect()
     }
 
     /// Where its servers tell what they have cached: the topic of their messages, and who they are.
@@ -108,11 +149,11 @@ impl Upstream {
 
     /// … none when there is only one.
     pub fn cache_sources(&self) -> Vec<Source> {
-        let known = self.pool.status();
+        let known = self.pool.replicas();
         let Some(events) = self.given.kv_events.as_ref().filter(|_| known.len() > 1) else {
             return Vec::new();
         };
-        let source = |ReplicaStatus { replica, .. }| {
+        let source = |replica: Arc<Replica>| {
             let mut address = replica.address;
             address.set_port(events.port(address.port())?);
             Some(Source { replica, address })
@@ -123,9 +164,8 @@ impl Upstream {
     /// How to ask the idlest replica for the tokens of a prompt.
     pub fn tokens_question(&self) -> Option<Question> {
         let pick = self.pool.pick_other(&[])?;
-        let url = self.provider.endpoints.get(pick.replica().endpoint)?;
-        let target = format!("{}/tokenize", url.path.trim_end_matches("/v1"));
-        self.question(pick.replica(), target)
+        let target = format!("{}/tokenize", pick.replica().url.path.trim_end_matches("/v1"));
+        Some(self.question(pick.replica(), target))
     }
 
     /// Whether a model is a `LoRA` adapter, as its server's list says.
@@ -135,13 +175,12 @@ impl Upstream {
         parents.any(|card| card.members.get("parent").is_some_and(|parent| !parent.is_null()))
     }
 
-    fn question(&self, replica: &Replica, target: String) -> Option<Question> {
-        let url = self.provider.endpoints.get(replica.endpoint)?;
+    fn question(&self, replica: &Replica, target: String) -> Question {
         let key = self.provider.keys.any().and_then(|key| key.header());
         let headers: Vec<(HeaderName, HeaderValue)> =
             key.into_iter().chain(self.provider.headers.iter().cloned()).collect();
-        let peer = self.peers.peer(replica, url);
-        Some(Question { peer, host: url.authority(), target, headers })
+        let peer = self.peers.peer(replica);
+        Question { peer, host: replica.url.authority(), target, headers }
     }
 }
 

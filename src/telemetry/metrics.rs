@@ -14,6 +14,10 @@ const DURATION: [f64; 14] =
 /// Seconds between two events of a stream.
 const BETWEEN: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+/// What a replica has to do, by kind: ours, and as its server tells.
+const REPLICA_LOADS: [&str; 6] =
+    ["requests", "prompt_tokens", "prefill_tokens", "running", "waiting", "kv_use"];
+
 /// The metrics of one process.
 pub struct Metrics {
     registry: Registry,
@@ -26,6 +30,8 @@ pub struct Metrics {
     pub provider_health: GaugeVec,
     pub provider_latency: GaugeVec,
     pub replica_load: GaugeVec,
+    pub replicas: GaugeVec,
+    pub discovery_failures: IntCounterVec,
     pub choices: IntCounterVec,
     pub prefix_tokens: IntCounterVec,
     pub attempts: IntCounterVec,
@@ -131,6 +137,16 @@ impl Metrics {
                 "What a replica has to do: requests, prompt_tokens, prefill_tokens of ours; \
                  running, waiting, kv_use as its server tells.",
                 &["provider", "endpoint", "kind"],
+            )?,
+            replicas: make.gauges(
+                "forebay_replicas",
+                "Replicas by how they are: healthy, unhealthy, ejected, joining, draining.",
+                &["provider", "state"],
+            )?,
+            discovery_failures: make.counters(
+                "forebay_discovery_failures_total",
+                "Looks for a provider's replicas that failed; the last ones stay.",
+                &["provider"],
             )?,
             choices: make.counters(
                 "forebay_replica_choices_total",
@@ -273,8 +289,19 @@ impl Metrics {
         self.provider_health.reset();
         self.provider_latency.reset();
         self.replica_load.reset();
+        self.replicas.reset();
         self.provider_keys.reset();
         self.queue_depth.reset();
+    }
+
+    /// Forgets what was told of one replica, which is none any more.
+    pub fn forget_replica(&self, provider: &str, address: &str) {
+        // Where nothing was told there is nothing to forget.
+        self.provider_health.remove_label_values(&[provider, address]).ok();
+        self.provider_latency.remove_label_values(&[provider, address]).ok();
+        for kind in REPLICA_LOADS {
+            self.replica_load.remove_label_values(&[provider, address, kind]).ok();
+        }
     }
 
     /// All metrics in Prometheus' text format.

@@ -33,6 +33,8 @@ pub(in crate::config) struct Surroundings {
     pub aws_metadata: Option<Url>,
     /// `IDENTITY_ENDPOINT`, `IDENTITY_HEADER`.
     pub azure_identity: Option<(Url, Secret)>,
+    /// `KUBERNETES_SERVICE_HOST`, `KUBERNETES_SERVICE_PORT`: the cluster's API server.
+    pub kubernetes: Option<Url>,
 }
 
 /// Where the agent of a container's host answers.
@@ -82,6 +84,11 @@ impl Surroundings {
             aws_container_token_file: path("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"),
             aws_metadata: text("AWS_EC2_METADATA_SERVICE_ENDPOINT").and_then(|it| it.parse().ok()),
             azure_identity: identity.zip(secret("IDENTITY_HEADER")),
+            kubernetes: text("KUBERNETES_SERVICE_HOST").and_then(|host| {
+                let port = text("KUBERNETES_SERVICE_PORT").unwrap_or_else(|| "443".to_owned());
+                let host = if host.contains(':') { format!("[{host}]") } else { host };
+                format!("https://{host}:{port}").parse().ok()
+            }),
         }
     }
 }

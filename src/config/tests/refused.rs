@@ -13,6 +13,42 @@ const REFUSED: &[(&str, &str)] = &[
         r#"providers: [{name: p, kind: vlm, base_url: "http://a"}]"#,
         "1:29 `kind` cannot be `vlm` (did you mean `vllm`?)",
     ),
+    (
+        r"providers: [{name: p, kind: vllm, discovery: {type: consul}}]",
+        "1:53 `type` cannot be `consul` (known: `dns`, `srv`, `file`, `kubernetes`)",
+    ),
+    (
+        r"providers: [{name: p, kind: vllm, discovery: {type: srv}}]",
+        "1:46 `name` is missing in `discovery`",
+    ),
+    (
+        r#"providers: [{name: p, kind: vllm, discovery: {type: srv, name: "a b"}}]"#,
+        "1:64 `name` must be a name of DNS, not `a b` (such as _vllm._tcp.pool.example.org)",
+    ),
+    (
+        r"providers: [{name: p, kind: vllm, discovery: {type: file, path: a, service: b}}]",
+        "1:77 `service` is only for type `kubernetes`",
+    ),
+    (
+        r#"providers: [{name: p, kind: vllm, base_url: "http://a", discovery: {type: file, path: a}}]"#,
+        "1:45 `base_url` is for `discovery` of type `dns` only",
+    ),
+    (
+        r"providers: [{name: p, kind: openai, discovery: {type: file, path: a}}]",
+        "1:48 this `discovery` is only for kinds `vllm`, `openai_compatible` and `mock`",
+    ),
+    (
+        r"providers: [{name: p, kind: vllm, discovery: {type: dns}}]",
+        "1:13 `base_url` or `endpoints` is missing in `providers`",
+    ),
+    (
+        r#"providers: [{name: p, kind: vllm, base_url: "http://a", discovery: {type: dns, servers: [a]}}]"#,
+        "1:90 `servers` must be an IP address, with a port or without, not `a`",
+    ),
+    (
+        r#"providers: [{name: p, kind: vllm, base_url: "http://a", operations: [load_lora_adaptor]}]"#,
+        "1:70 `operations` cannot be `load_lora_adaptor` (did you mean `load_lora_adapter`?)",
+    ),
     ("threads: many", "1:10 `threads` must be a whole number from 1 to 1024, not `many`"),
     ("threads: 0", "1:10 `threads` must be a whole number from 1 to 1024, not `0`"),
     ("threads: [1]", "1:10 `threads` must be a whole number from 1 to 1024, not a list"),
@@ -267,7 +303,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "providers: [{name: p, kind: openai, retries: 3}]",
-        "1:37 unknown key `retries` in `providers` (known: `name`, `kind`, `base_url`, `endpoints`, `api_keys`, `client_auth`, `headers`, `tls`, `load_balancing`, `health_check`, `timeouts`, `ejection`, …)",
+        "1:37 unknown key `retries` in `providers` (known: `name`, `kind`, `base_url`, `endpoints`, `discovery`, `api_keys`, `client_auth`, `headers`, `tls`, `load_balancing`, `health_check`, `timeouts`, …)",
     ),
     ("providers: [{name: p, kind: mock, region: eu}]", "1:43 `region` is only for kind `bedrock`"),
     (

@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod client;
 pub mod databases;
 pub mod dialects;
+pub mod dns;
 pub mod fixture;
 pub mod frames;
 pub mod gateway;

@@ -32,6 +32,7 @@ impl Stamp {
     }
 
     /// Looks at the same files again.
+    #[must_use]
     pub fn again(&self) -> Self {
         Self::of(self.0.iter().map(|(path, _)| path.clone()))
     }
