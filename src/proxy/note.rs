@@ -76,7 +76,7 @@ impl Note {
 pub fn ask(ctx: &mut Context) {
     ctx.note.body(&ctx.body);
     let Body::Json { bytes, .. } = &ctx.body else { return };
-    if ctx.note.audit.is_none() {
+    if ctx.note.audit.is_none() || ctx.privacy.strict {
         return;
     }
     let leg = ctx.course.hops.first().and_then(|hop| hop.leg.as_ref());

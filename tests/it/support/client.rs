@@ -1,5 +1,6 @@
 //! A client in control of every byte, and conveniences for those who need none.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
@@ -120,6 +121,11 @@ impl Client {
     }
 
     pub async fn connect(&self) -> Connection {
+        let connection = self.try_connect().await;
+        connection.unwrap_or_else(|error| panic!("{}: {error}", self.address))
+    }
+
+    async fn try_connect(&self) -> io::Result<Connection> {
         let stream = match self.source {
             None => TcpStream::connect(self.address).await,
             Some(source) => {
@@ -128,9 +134,9 @@ impl Client {
                 socket.connect(self.address).await
             }
         };
-        let stream = stream.unwrap_or_else(|error| panic!("{}: {error}", self.address));
-        stream.set_nodelay(true).unwrap();
-        Connection::over(stream)
+        let stream = stream?;
+        stream.set_nodelay(true)?;
+        Ok(Connection::over(stream))
     }
 }
 
@@ -192,9 +198,10 @@ impl Request {
         self.open().await.rest().await
     }
 
-    /// Sends it and waits for the whole answer; `None` when the connection ends before its head.
+    /// Sends it and waits for the whole answer; `None` when nobody listens, or the connection ends before
+    /// its head.
     pub async fn try_send(&self) -> Option<Reply> {
-        let mut connection = self.client.connect().await;
+        let mut connection = self.client.try_connect().await.ok()?;
         let _sent = within("sending", connection.wire.send(&self.bytes())).await;
         let head = within("the answer's head", connection.wire.head()).await.ok()??;
         Some(connection.body_of(head).await)
