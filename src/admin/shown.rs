@@ -9,7 +9,7 @@ use super::moment::in_words;
 use crate::balance::Health;
 use crate::config::{
     self, Admission, ClientAuth, Config, Dialect, EventPort, HealthCheck, Kind, LoadBalancing,
-    Location, Matcher, Model, Provider, Secret,
+    Location, LogFormat, Matcher, Model, Provider, Rotate, Secret,
 };
 use crate::snapshot::Upstream;
 
@@ -56,6 +56,8 @@ pub fn configuration(config: &Config) -> Value {
             })).collect::<Vec<_>>(),
         },
         "metrics": { "on_data_listener": config.metrics.on_data_listener },
+        "access_log": config.access_log.as_ref().map(access_log),
+        "tracing": config.tracing.as_ref().map(tracing),
         "privacy": {
             "log_client_ip": config.privacy.log_client_ip,
             "log_user_agent": config.privacy.log_user_agent,
@@ -79,6 +81,34 @@ pub fn configuration(config: &Config) -> Value {
         },
         "retry": { "attempts": config.retry.attempts, "budget": config.retry.budget.to_string() },
         "heartbeat": config.heartbeat.map(duration),
+    })
+}
+
+fn access_log(log: &config::AccessLog) -> Value {
+    let to = log.to.as_ref().map(|file| file.display().to_string());
+    json!({
+        "format": match log.format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        },
+        "to": to.unwrap_or_else(|| "stdout".to_owned()),
+        "rotate": match log.rotate {
+            Rotate::Never => json!("off"),
+            Rotate::Daily => json!("daily"),
+            Rotate::Size(bytes) => json!(bytes),
+        },
+        "keep": log.keep,
+    })
+}
+
+fn tracing(tracing: &config::Tracing) -> Value {
+    let header = |(name, value): &(String, Secret)| (name.clone(), json!(mask(value)));
+    json!({
+        "endpoint": tracing.endpoint.to_string(),
+        "headers": tracing.headers.iter().map(header).collect::<Map<_, _>>(),
+        "sample": tracing.sample.to_string(),
+        "service_name": tracing.service_name,
+        "timeout": duration(tracing.timeout),
     })
 }
 
@@ -296,12 +326,14 @@ providers:
   - { name: p, kind: vllm, base_url: "http://x", api_keys: [fake-upstream-key-0003], headers: { X-A: fake-header-0004 } }
 models: [{ name: m, targets: [{ provider: p }] }]
 keys: [{ name: k, key: fake-caller-key-0005 }]
+tracing: { endpoint: "http://collector", headers: { Authorization: fake-collector-key-0006 } }
+access_log: { to: access.log }
 "#;
         let source = Source { text: text.to_owned(), ..Source::default() };
         let (config, _) = load(&source).unwrap();
         let shown = configuration(&config).to_string();
         assert!(!shown.contains("fake"), "{shown}");
-        for end in ["…0003", "postgres:…", "redis:…"] {
+        for end in ["…0003", "postgres:…", "redis:…", "…0006", "access.log"] {
             assert!(shown.contains(end), "{end}: {shown}");
         }
     }

@@ -113,7 +113,8 @@ fn count_stream(ctx: &Context, metrics: &Metrics, usage: Option<Usage>) {
 }
 
 fn entry(record: &Record) -> Entry<'_> {
-    let told = record.spent.filter(|spent| !spent.estimated && spent.prompt > 0);
+    // As it is booked: the sum of the lines is that of usage.
+    let spent = record.spent.filter(|spent| spent.prompt > 0 || spent.completion > 0);
     Entry {
         at: record.at,
         request_id: &record.request_id,
@@ -128,7 +129,8 @@ fn entry(record: &Record) -> Entry<'_> {
         attempts: record.attempts,
         duration: record.duration,
         first_token: record.first_token,
-        tokens: told.map(|spent| (spent.prompt, spent.completion)),
+        tokens: spent.map(|spent| (spent.prompt, spent.completion)),
+        estimated: spent.is_some_and(|spent| spent.estimated),
         cost: record.spent.map(|spent| spent.cost_nanos),
         stop: record.stop.as_deref(),
         stream: record.stream,

@@ -196,7 +196,9 @@ impl Try {
         if let Some(model) = &self.model {
             attributes.push(("gen_ai.request.model", model.clone().into()));
         }
-        if !ctx.privacy.strict {
+        // The built-in mock is nowhere.
+        let nowhere = self.replica.ip().is_unspecified();
+        if !ctx.privacy.strict && !nowhere {
             attributes.push(("server.address", self.replica.ip().to_string().into()));
             attributes.push(("server.port", u64::from(self.replica.port()).into()));
         }

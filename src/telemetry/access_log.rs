@@ -37,6 +37,8 @@ pub struct Entry<'a> {
     pub duration: Duration,
     pub first_token: Option<Duration>,
     pub tokens: Option<(u64, u64)>,
+    /// The upstream has not told all of them.
+    pub estimated: bool,
     /// Nanodollars.
     pub cost: Option<u64>,
     /// Why the answer ended, in its dialect's word.
@@ -106,6 +108,7 @@ impl Entry<'_> {
             ("ttft_ms", json!(self.first_token.map(millis))),
             ("prompt_tokens", json!(self.tokens.map(|(prompt, _)| prompt))),
             ("completion_tokens", json!(self.tokens.map(|(_, completion)| completion))),
+            ("estimated", json!(self.estimated.then_some(true))),
             ("cost_usd", json!(self.cost.map(format_usd))),
             ("stop", json!(self.stop)),
             ("failure", json!(self.failure)),
@@ -128,6 +131,7 @@ impl fmt::Display for Entry<'_> {
         field(f, "ttft_ms", self.first_token.map(|took| took.as_millis()))?;
         field(f, "prompt_tokens", self.tokens.map(|(prompt, _)| prompt))?;
         field(f, "completion_tokens", self.tokens.map(|(_, completion)| completion))?;
+        field(f, "estimated", self.estimated.then_some(true))?;
         field(f, "cost_usd", self.cost.filter(|cost| *cost > 0).map(format_usd))?;
         self.failure.map_or(Ok(()), |why| write!(f, " failure={why:?}"))
     }

@@ -23,6 +23,7 @@ models:
   - { name: second, targets: [{ provider: two }] }
   - { name: both, targets: [{ provider: one }, { provider: two, weight: 0 }] }
 retry: { budget: 100% }
+access_log: { format: json, to: access.log, rotate: off }
 "#;
 const REQUESTS: usize = 240;
 
@@ -191,6 +192,8 @@ async fn sums_are_those_of_all_requests_however_they_ended() {
     assert!(prompt >= 10, "{prompt}");
     assert_eq!(sums, expected);
 
+    lines_say_the_same(&gateway, &told).await;
+
     // The same, however it is asked for.
     let whole = total(&sums_of(&told));
     for group_by in ["", "hour", "day", "month", "key", "model,provider", "hour,user", "month,key"]
@@ -212,6 +215,42 @@ async fn sums_are_those_of_all_requests_however_they_ended() {
     pages_are_parts_of_the_whole(&gateway, all, &told).await;
     csv_says_the_same(&gateway, all, &told).await;
     the_command_says_the_same(&gateway, whole);
+}
+
+/// Each line of the access log is a request; those that used something add up to what is told.
+async fn lines_say_the_same(gateway: &Gateway, told: &Value) {
+    let path = gateway.dir().join("access.log");
+    let read = || {
+        let mut sums = BTreeMap::<[String; 3], [u64; 4]>::new();
+        let text = std::fs::read_to_string(&path).unwrap();
+        // The last one may be under way.
+        for line in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            let Some(cost) = line["cost_usd"].as_str() else { continue };
+            let of =
+                ["key", "model", "provider"].map(|name| line[name].as_str().unwrap().to_owned());
+            let count = |name: &str| line[name].as_u64().unwrap_or(0);
+            let cost = forebay::config::parse_usd(cost).unwrap();
+            let parts = [1, count("prompt_tokens"), count("completion_tokens"), cost];
+            let sum = sums.entry(of).or_default();
+            sum.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
+        }
+        sums
+    };
+    let mut expected = BTreeMap::new();
+    for row in told["data"].as_array().unwrap() {
+        let of = ["key", "model", "provider"].map(|name| row[name].as_str().unwrap().to_owned());
+        let count = |name: &str| row[name].as_u64().unwrap();
+        let cost = forebay::config::parse_usd(row["cost_usd"].as_str().unwrap()).unwrap();
+        let sum = [count("requests"), count("prompt_tokens"), count("completion_tokens"), cost];
+        expected.insert(of, sum);
+    }
+    let requests = |sums: &BTreeMap<_, [u64; 4]>| sums.values().map(|sum| sum[0]).sum::<u64>();
+    let sums = eventually("a line for each", async || {
+        let sums = read();
+        (requests(&sums) == requests(&expected)).then_some(sums)
+    })
+    .await;
+    assert_eq!(sums, expected);
 }
 
 async fn pages_are_parts_of_the_whole(gateway: &Gateway, query: &str, whole: &Value) {
