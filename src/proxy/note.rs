@@ -76,6 +76,7 @@ impl Note {
 pub fn ask(ctx: &mut Context) {
     ctx.note.body(&ctx.body);
     let Body::Json { bytes, .. } = &ctx.body else { return };
+    // A listener or a key may be private where nothing else is.
     if ctx.note.audit.is_none() || ctx.privacy.strict {
         return;
     }

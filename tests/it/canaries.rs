@@ -1,5 +1,7 @@
 //! What strict privacy keeps of a caller: nothing, wherever one looks.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use crate::support::answer::{Answer, Ending};
@@ -26,6 +28,8 @@ abuse:
 responses: { store: memory }
 "#;
 const KEYS: &str = "keys: [{ name: team, key: client-canary-key-1 }, { name: quiet, key: client-canary-key-2, privacy: strict }]\n";
+/// All content is kept of whom it may be.
+const AUDIT: &str = "audit: { enabled: true, content: full, store: \"sqlite:@dir/audit.db\" }";
 /// Where it calls from, and whom it says it speaks for.
 const HERE: &str = "127.77.13.5";
 const FARTHER: &str = "198.51.100.77";
@@ -126,6 +130,15 @@ async fn started(more: &str) -> (Upstream, Gateway) {
     (upstream, plan.start().await)
 }
 
+/// Waits until the audit has the last call.
+async fn audited(gateway: &Gateway) {
+    let has = |(path, bytes): &(PathBuf, Vec<u8>)| {
+        let audit = path.to_string_lossy().contains("audit.db");
+        audit && memchr::memmem::find(bytes, b"the-last-one").is_some()
+    };
+    until("its row", || secrets::written(gateway.dir()).iter().any(has)).await;
+}
+
 fn providers_know_nothing(upstream: &Upstream) {
     let heads: Vec<String> =
         upstream.calls().iter().map(|call| format!("{:?}", call.head)).collect();
@@ -139,9 +152,10 @@ fn providers_know_nothing(upstream: &Upstream) {
 
 #[tokio::test]
 async fn nothing_of_a_caller_is_written_anywhere_where_privacy_is_strict() {
-    let (upstream, gateway) =
-        started("privacy: strict\naccess_log: { format: json, to: \"@dir/access.jsonl\" }").await;
+    let log = "access_log: { format: json, to: \"@dir/access.jsonl\" }";
+    let (upstream, gateway) = started(&format!("privacy: strict\n{log}\n{AUDIT}")).await;
     everything(&gateway, &upstream, "client-canary-key-1").await;
+    audited(&gateway).await;
     not_in(&shown(&gateway).await, &CANARIES);
     secrets::nowhere(gateway.dir(), &CANARIES);
     providers_know_nothing(&upstream);
@@ -149,7 +163,8 @@ async fn nothing_of_a_caller_is_written_anywhere_where_privacy_is_strict() {
 
 #[tokio::test]
 async fn nothing_of_a_caller_is_written_anywhere_whose_key_is_private() {
-    let (upstream, gateway) = started("").await;
+    let (upstream, gateway) = started(AUDIT).await;
+    upstream.behave(|_| Answer::chat("hello"));
     let team = gateway.client().key("client-canary-key-1").at(HERE);
     while device(&team, CHAT, chat_body("hi").to_string()).send().await.status != 200 {}
     until("others are told of", || gateway.log().contains(&format!("client={FARTHER}"))).await;
@@ -157,6 +172,7 @@ async fn nothing_of_a_caller_is_written_anywhere_whose_key_is_private() {
     assert_eq!(told.header("user-agent"), Some("device-canary/1.0"));
     upstream.forget();
     everything(&gateway, &upstream, "client-canary-key-2").await;
+    audited(&gateway).await;
     // The stranger had no such key.
     let log = gateway.log();
     let lines = log.lines().filter(|line| line.contains("key=quiet"));
