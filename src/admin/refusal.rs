@@ -50,7 +50,6 @@ impl Refusal {
     pub fn unknown_group(group: &str, known: &[&str]) -> Self {
         let hint = match nearest(group, known) {
             Some(name) => format!("did you mean `{name}`?"),
-            None if known.is_empty() => "there are none".to_owned(),
             None => format!("known: {}", known.join(", ")),
         };
         let message = format!("`quotas` of the configuration has no group `{group}` ({hint}).");

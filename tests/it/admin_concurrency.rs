@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::admin_api::{operator, send, send_if, stored, stored_with};
+use crate::admin_api::{operator, send, send_if, stored};
 
 #[tokio::test]
 async fn a_change_of_what_has_changed_meanwhile_is_refused() {
@@ -53,10 +53,7 @@ async fn of_many_with_the_same_version_one_wins() {
 
 #[tokio::test]
 async fn changes_of_different_members_all_stay() {
-    let group = |number| format!("{{ name: group-{number}, models: [m{number}] }}");
-    let groups: Vec<String> = (0..6).map(group).collect();
-    let groups = format!("quotas: {{ groups: [{}] }}", groups.join(", "));
-    let (_upstream, gateway) = stored_with(&groups).await;
+    let (_upstream, gateway) = stored().await;
     let admin = operator(&gateway);
     send(&admin, "POST", "/users", &json!({"id": "u"})).await;
     let change = |number: usize| {

@@ -135,9 +135,6 @@ fn without_a_server_the_store_is_asked_with_the_same_checks() {
 #[test]
 fn a_user_is_disabled_enabled_and_given_quotas() {
     let (_dir, file) = offline("");
-    let groups = "{ name: large, models: [x], tokens: 1 }, { name: small, models: [y] }";
-    let yaml = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{yaml}quotas: {{ groups: [{groups}] }}\n")).unwrap();
     good(&forebay(&file, &["user", "create", "bob"]));
     let user = json(&forebay(&file, &["user", "disable", "bob", "--reason", "late", "--json"]));
     assert_eq!(
