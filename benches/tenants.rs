@@ -107,7 +107,7 @@ async fn pool(bound: Option<u32>) -> Pool {
         kv_limit: Percent(100),
         priority: false,
     });
-    let pool = Pool::new(&provider);
+    let pool = Pool::new(&provider, None);
     pool.refresh().await;
     pool
 }

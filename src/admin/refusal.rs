@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_value_is_never_repeated() {
-        for value in [r#"fake-key \"` 1234"#, r#"fake-key\\"#, r#"\" fake-key \\\" at line"#] {
+        for value in [r#"fake-key \"` 1234"#, r"fake-key\\", r#"\" fake-key \\\" at line"#] {
             let refusal = refused(&format!(r#"{{"weight": "{value}", "allowed_models": []}}"#));
             let said =
                 "`weight`: invalid type: string, expected a whole number that is not negative.";

@@ -163,8 +163,8 @@ mod tests {
         Config { audit: Some(audit), ..Config::default() }
     }
 
-    fn full() -> Box<Kept> {
-        Kept::begin(&config(AuditContent::Full), None, None, 0).unwrap()
+    fn full() -> Kept {
+        *Kept::begin(&config(AuditContent::Full), None, None, 0).unwrap()
     }
 
     #[test]

@@ -66,7 +66,7 @@ mod tests {
         let row = Row { id: "a".into(), ..Row::default() };
         assert!(lines.write(&[row.clone(), row.clone()]));
         std::fs::rename(&path, folder.path().join("old")).unwrap();
-        assert!(lines.write(&[row.clone()]));
+        assert!(lines.write(std::slice::from_ref(&row)));
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 1);
         assert_eq!(serde_json::from_str::<Row>(text.trim_end()).unwrap(), row);

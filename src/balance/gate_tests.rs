@@ -2,7 +2,7 @@ use super::*;
 use crate::balance::Report;
 use crate::balance::load::Claim;
 use crate::balance::replica::InFlight;
-use crate::config::{Percent, Priority, Rank};
+use crate::config::{Percent, Priority, Rank, Url};
 
 const RULE: Admission = Admission {
     max_concurrent: 2,
@@ -14,7 +14,8 @@ const RULE: Admission = Admission {
 };
 
 fn replica(port: u16) -> Arc<Replica> {
-    Arc::new(Replica::new(([127, 0, 0, 1], port).into(), 0))
+    let url = Url { https: false, host: "127.0.0.1".to_owned(), port, path: String::new() };
+    Arc::new(Replica::new(([127, 0, 0, 1], port).into(), url))
 }
 
 fn gate(replicas: &[Arc<Replica>]) -> Arc<Gate> {

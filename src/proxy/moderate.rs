@@ -231,17 +231,18 @@ fn place<'s>(snapshot: &'s Snapshot, terms: &'s Moderation) -> Result<Place<'s>>
             })
         }
         Moderator::Provider(name) => {
-            let upstream = snapshot.upstreams.iter().find(|it| it.provider.name == *name);
-            let upstream = upstream.filter(|it| !it.provider.endpoints.is_empty());
             let unknown = || Error::explain(ErrorType::Custom("NoEndpoint"), "");
+            let upstream = snapshot.upstreams.iter().find(|it| it.provider.name == *name);
             let upstream = upstream.ok_or_else(unknown)?;
             let provider = &upstream.provider;
-            let url = provider.endpoints.first().ok_or_else(unknown)?;
+            // Its replicas may be found elsewhere; a moderator is asked at a listed address.
+            let given = snapshot.config.providers.iter().find(|it| it.name == *name);
+            let url = &given.and_then(|it| it.endpoints.first()).ok_or_else(unknown)?.url;
             let model = terms.model.as_deref().unwrap_or_default();
             let key = provider.keys.any().and_then(|key| key.header());
             Ok(Place {
                 url,
-                target: provider.target(0, "/v1/moderations", None, model),
+                target: provider.target(url, "/v1/moderations", None, model),
                 headers: provider.headers.iter().cloned().chain(key).collect(),
                 peer: Box::new(move |address| upstream.peers.beside(address, url, connect)),
             })

@@ -194,7 +194,7 @@ async fn what_two_nodes_are_told_at_once_fits_together() {
     }
     // Nothing lies in the store that keeps a change from being made.
     for admin in [&here, &there] {
-        let name = if std::ptr::eq(admin, &here) { "x" } else { "y" };
+        let name = if std::ptr::eq(admin, &raw const here) { "x" } else { "y" };
         let made = send(admin, "POST", "/providers", &provider(name, &upstream)).await;
         assert_eq!((made.status, &made.json()["warning"]), (201, &Value::Null), "{made:?}");
     }

@@ -83,6 +83,7 @@ async fn ask(client: &Client, id: &str) -> Option<u16> {
     request.try_send().await.map(|reply| reply.status)
 }
 
+#[expect(clippy::too_many_lines, reason = "one end after another, and their rows")]
 #[tokio::test]
 async fn every_end_of_a_request_has_one_row() {
     let (upstream, folder) = (upstream::chat("hello").await, TempDir::new().unwrap());

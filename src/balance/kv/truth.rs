@@ -299,6 +299,7 @@ fn less(counts: &mut HashMap<u64, u32>, of: u64) -> bool {
 mod tests {
     use super::super::super::request::Prompt;
     use super::*;
+    use crate::config::Url;
 
     const BLOCK: usize = 16;
 
@@ -313,7 +314,9 @@ mod tests {
     impl World {
         fn new() -> Self {
             let replica = |port| {
-                let replica = Arc::new(Replica::new(([127, 0, 0, 1], port).into(), 0));
+                let url =
+                    Url { https: false, host: "127.0.0.1".to_owned(), port, path: String::new() };
+                let replica = Arc::new(Replica::new(([127, 0, 0, 1], port).into(), url));
                 replica.hear(true);
                 replica
             };

@@ -302,6 +302,7 @@ fn a_cap_holds_for_what_a_model_behind_converse_takes_in_its_own_words() {
         request: &request,
         include_usage: false,
         chat_cap: ChatCap::MaxTokens,
+        priority: None,
     };
     let body = r#"{"additionalModelRequestFields":{"max_tokens":500,"top_k":3}}"#;
     assert_eq!(
