@@ -104,18 +104,20 @@ async fn a_line_of_text_begins_with_its_time_and_goes_to_standard_output() {
     assert_eq!(text.lines().count(), 2, "{text}");
 }
 
+/// Lines that were lost so far; `None` before the first.
+async fn dropped(gateway: &Gateway) -> Option<usize> {
+    let text = gateway.metrics().await;
+    let name = "forebay_access_log_lines_total{outcome=\"dropped\"} ";
+    text.lines().find_map(|line| line.strip_prefix(name)?.parse().ok())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pipe_that_nobody_reads_holds_no_request_up() {
     let (_upstream, mut gateway) = start("access_log: { to: stdout }\n").await;
     ask_often(&gateway, MANY).await;
     gateway.client().chat("hi").await.ok();
-    let dropped = || async {
-        let text = gateway.metrics().await;
-        let name = "forebay_access_log_lines_total{outcome=\"dropped\"} ";
-        text.lines().find_map(|line| line.strip_prefix(name)?.parse::<usize>().ok())
-    };
-    let dropped = eventually("some lines are dropped", async || dropped().await).await;
-    assert!(dropped > 0 && dropped < MANY, "{dropped}");
+    let many = eventually("some lines are dropped", async || dropped(&gateway).await).await;
+    assert!(many > 0 && many < MANY, "{many}");
     // Whoever reads at last gets whole lines, and those to come.
     let mut pipe = gateway.take_output();
     let read = std::thread::Builder::new().spawn(move || {
@@ -123,7 +125,12 @@ async fn a_pipe_that_nobody_reads_holds_no_request_up() {
         pipe.read_to_string(&mut text).unwrap();
         text
     });
-    gateway.client().chat("hi").await.ok();
+    eventually("there is room again", async || {
+        let before = dropped(&gateway).await;
+        gateway.client().chat("hi").await.ok();
+        (dropped(&gateway).await == before).then_some(())
+    })
+    .await;
     gateway.signal("TERM");
     assert!(gateway.ended().await.success());
     let text = read.unwrap().join().unwrap();

@@ -24,6 +24,7 @@ models:
   - { name: both, targets: [{ provider: one }, { provider: two, weight: 0 }] }
 retry: { budget: 100% }
 access_log: { format: json, to: access.log, rotate: off }
+audit: { store: "sqlite:@dir/audit.db" }
 "#;
 const REQUESTS: usize = 240;
 
@@ -192,7 +193,7 @@ async fn sums_are_those_of_all_requests_however_they_ended() {
     assert!(prompt >= 10, "{prompt}");
     assert_eq!(sums, expected);
 
-    lines_say_the_same(&gateway, &told).await;
+    lines_and_rows_say_the_same(&gateway, &told).await;
 
     // The same, however it is asked for.
     let whole = total(&sums_of(&told));
@@ -217,40 +218,51 @@ async fn sums_are_those_of_all_requests_however_they_ended() {
     the_command_says_the_same(&gateway, whole);
 }
 
-/// Each line of the access log is a request; those that used something add up to what is told.
-async fn lines_say_the_same(gateway: &Gateway, told: &Value) {
+/// By key, model and provider: requests, tokens of prompts and of answers, nanodollars.
+type Booked = BTreeMap<[String; 3], [u64; 4]>;
+
+/// What lines or rows add up to, of those that used something.
+fn booked(rows: impl Iterator<Item = Value>) -> Booked {
+    let mut sums = Booked::new();
+    for row in rows {
+        let in_words = row["cost_usd"].as_str().and_then(forebay::config::parse_usd);
+        let Some(cost) = in_words.or(row["cost_nanos"].as_u64()) else { continue };
+        let of = ["key", "model", "provider"].map(|name| row[name].as_str().unwrap().to_owned());
+        let count = |name: &str| row[name].as_u64();
+        let parts = [
+            count("requests").unwrap_or(1),
+            count("prompt_tokens").unwrap_or(0),
+            count("completion_tokens").unwrap_or(0),
+            cost,
+        ];
+        let sum = sums.entry(of).or_default();
+        sum.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
+    }
+    sums
+}
+
+/// Lines of the access log and rows of the audit add up to what is told.
+async fn lines_and_rows_say_the_same(gateway: &Gateway, told: &Value) {
+    let expected = booked(told["data"].as_array().unwrap().iter().cloned());
+    let requests = |sums: &Booked| sums.values().map(|sum| sum[0]).sum::<u64>();
     let path = gateway.dir().join("access.log");
-    let read = || {
-        let mut sums = BTreeMap::<[String; 3], [u64; 4]>::new();
+    let lines = eventually("a line for each", async || {
         let text = std::fs::read_to_string(&path).unwrap();
         // The last one may be under way.
-        for line in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-            let Some(cost) = line["cost_usd"].as_str() else { continue };
-            let of =
-                ["key", "model", "provider"].map(|name| line[name].as_str().unwrap().to_owned());
-            let count = |name: &str| line[name].as_u64().unwrap_or(0);
-            let cost = forebay::config::parse_usd(cost).unwrap();
-            let parts = [1, count("prompt_tokens"), count("completion_tokens"), cost];
-            let sum = sums.entry(of).or_default();
-            sum.iter_mut().zip(parts).for_each(|(sum, part)| *sum += part);
-        }
-        sums
-    };
-    let mut expected = BTreeMap::new();
-    for row in told["data"].as_array().unwrap() {
-        let of = ["key", "model", "provider"].map(|name| row[name].as_str().unwrap().to_owned());
-        let count = |name: &str| row[name].as_u64().unwrap();
-        let cost = forebay::config::parse_usd(row["cost_usd"].as_str().unwrap()).unwrap();
-        let sum = [count("requests"), count("prompt_tokens"), count("completion_tokens"), cost];
-        expected.insert(of, sum);
-    }
-    let requests = |sums: &BTreeMap<_, [u64; 4]>| sums.values().map(|sum| sum[0]).sum::<u64>();
-    let sums = eventually("a line for each", async || {
-        let sums = read();
+        let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let sums = booked(lines);
         (requests(&sums) == requests(&expected)).then_some(sums)
     })
     .await;
-    assert_eq!(sums, expected);
+    assert_eq!(lines, expected);
+    let operator = gateway.operator().key(ADMIN_KEY);
+    let rows = eventually("a row for each", async || {
+        let page = operator.get("/admin/v1/audit?limit=1000").await.ok().json();
+        let sums = booked(page["data"].as_array().unwrap().iter().cloned());
+        (requests(&sums) == requests(&expected)).then_some(sums)
+    })
+    .await;
+    assert_eq!(rows, expected);
 }
 
 async fn pages_are_parts_of_the_whole(gateway: &Gateway, query: &str, whole: &Value) {
