@@ -123,9 +123,14 @@ impl Pool {
             LoadBalancing::ConsistentHash { header } => header.clone(),
             _ => None,
         };
-        // Places are taken at replicas, and those that stay are the same ones.
-        let gate = before.map(|before| Arc::clone(&before.gate)).unwrap_or_default();
-        gate.set_rule(provider.admission);
+        // Places are taken at replicas, and those that stay are the same ones. What is in force stays
+        // untouched until this is.
+        let new_gate = || {
+            let gate = Arc::<Gate>::default();
+            gate.set_rule(provider.admission);
+            gate
+        };
+        let gate = before.map_or_else(new_gate, |before| Arc::clone(&before.gate));
         let exact = before.and_then(|before| before.exact.clone());
         Self {
             provider: provider.name.clone(),
