@@ -77,6 +77,8 @@ struct Report {
     growths: Vec<Pair<f64>>,
     /// Without and with limits.
     limited: Vec<Pair<f64>>,
+    /// Without and with rows.
+    audited: Vec<Pair<f64>>,
     /// Untranslated and translated.
     translated: Vec<(Workload, Vec<Pair<f64>>)>,
     /// In turn and by prefix.
@@ -141,6 +143,12 @@ async fn run(arguments: &Arguments) -> ExitCode {
         report.limited =
             bench.time(proxies.each(), Workload::Limited, arguments.rounds, requests).await;
     }
+    if wanted(Workload::Audited) {
+        let proxies = bench.start_audited();
+        let requests = arguments.requests.unwrap_or(Workload::Audited.requests());
+        report.audited =
+            bench.time(proxies.each(), Workload::Audited, arguments.rounds, requests).await;
+    }
     report.print();
     if bench.failures > 0 {
         eprintln!("{} requests failed", bench.failures);
@@ -175,6 +183,11 @@ impl Report {
             println!();
             heads("CPU time per request", "`anonymous`", "limited");
             ratios(Workload::Limited, &self.limited);
+        }
+        if !self.audited.is_empty() {
+            println!();
+            heads("CPU time per request", "no audit", "audited");
+            ratios(Workload::Audited, &self.audited);
         }
         if self.memory.is_some() || !self.growths.is_empty() {
             println!("\n| memory | bare pingora | gateway | difference | limit | |");

@@ -73,6 +73,18 @@ impl Bench {
         Pair { bare, gateway: self.start_gateway("limited", &stored(&store)) }
     }
 
+    /// Starts two gateways: one that keeps no record of requests, and one that does.
+    pub fn start_audited(&self) -> Proxies {
+        let bare = self.start_gateway("unaudited", &one_key());
+        let store = self.directory.path().join("audit.db");
+        let audit = format!(
+            "audit: {{ content: metadata, store: \"sqlite:{}\" }}\n{}",
+            store.display(),
+            one_key()
+        );
+        Pair { bare, gateway: self.start_gateway("audited", &audit) }
+    }
+
     fn start_gateway(&self, name: &str, callers: &str) -> Process {
         let address = free_address();
         let path = self.directory.path().join(format!("{name}.yaml"));

@@ -34,6 +34,8 @@ pub enum Workload {
     Idle,
     /// A short chat of a caller with limits, beside one of a caller without a key
     Limited,
+    /// A short chat with a row of the audit, beside one without
+    Audited,
     /// A short chat that is put into Anthropic's dialect, beside one that is not
     Translated,
     /// A stream whose events come one by one out of Anthropic's dialect, beside one that does not
@@ -74,6 +76,7 @@ impl Workload {
             Self::Burst => "stream of 128 events, in a burst",
             Self::Idle => "an open, silent stream",
             Self::Limited => "chat, 1 KB, with a key, a user, three limits and a quota",
+            Self::Audited => "chat, 1 KB, with `audit: { content: metadata }`",
             Self::Prefix => "chat, 16 KB, plain answer",
             Self::TranslatedStream => "each event of a stream, one by one",
         }
@@ -89,7 +92,9 @@ impl Workload {
             Self::Translated => Some(1.5),
             Self::TranslatedStream => Some(2.0),
             Self::Prefix => Some(1.2),
-            Self::Burst | Self::Limited => None,
+            Self::Limited => Some(1.15),
+            Self::Audited => Some(1.1),
+            Self::Burst => None,
         }
     }
 
@@ -105,7 +110,7 @@ impl Workload {
     /// Requests in one round: some tenths of a second of processor time.
     pub fn requests(self) -> usize {
         match self {
-            Self::Chat | Self::Limited | Self::Translated => 20_000,
+            Self::Chat | Self::Limited | Self::Audited | Self::Translated => 20_000,
             Self::Prefix => 10_000,
             Self::Prompt => 4000,
             Self::Stream | Self::Tagged | Self::TranslatedStream => 640,
@@ -123,7 +128,15 @@ impl Workload {
 
     /// Its answer is a stream.
     fn streams(self) -> bool {
-        !matches!(self, Self::Chat | Self::Prompt | Self::Limited | Self::Translated | Self::Prefix)
+        !matches!(
+            self,
+            Self::Chat
+                | Self::Prompt
+                | Self::Limited
+                | Self::Audited
+                | Self::Translated
+                | Self::Prefix
+        )
     }
 
     /// Tokens that the upstream counts for one answer.
