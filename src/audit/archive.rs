@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -287,8 +287,9 @@ fn over(period: &str) -> i64 {
 
 /// Rows of an archive.
 fn read(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Row>> + use<>> {
-    let lines = BufReader::new(MultiGzDecoder::new(BufReader::new(File::open(path)?))).lines();
-    Ok(lines.map(|line| serde_json::from_str(&line?).map_err(io::Error::from)))
+    let text = BufReader::new(MultiGzDecoder::new(BufReader::new(File::open(path)?)));
+    let rows = serde_json::Deserializer::from_reader(text).into_iter();
+    Ok(rows.map(|row| row.map_err(io::Error::from)))
 }
 
 /// Writes an archive beside its place, and puts it there once it is whole.

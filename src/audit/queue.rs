@@ -124,13 +124,17 @@ impl Audit {
     /// Takes the record of a request that is over, or counts it as dropped.
     pub fn put(&self, record: Record, kept: Option<Box<Kept>>) {
         let id = self.id();
-        let item = Item { id, record, kept };
-        let size = item.kept.as_ref().map_or(0, |kept| kept.size());
+        let mut item = Item { id, record, kept };
+        let mut size = item.kept.as_ref().map_or(0, |kept| kept.size());
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        if queue.items.len() >= ROWS || queue.bytes.saturating_add(size) > BYTES {
+        if queue.items.len() >= ROWS {
             drop(queue);
             self.meters.dropped.inc();
             return;
+        }
+        // Rather no content than no row.
+        if queue.bytes.saturating_add(size) > BYTES {
+            (item.kept, size) = (None, 0);
         }
         queue.items.push(item);
         queue.bytes += size;

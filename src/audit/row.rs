@@ -170,6 +170,11 @@ mod json {
     pub fn serialize<S: Serializer>(text: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
         let text = text.as_deref().unwrap_or("null");
         match serde_json::from_str::<&RawValue>(text) {
+            // A row is one line. Outside of strings, which have none, line breaks mean nothing.
+            Ok(_) if text.contains(['\n', '\r']) => {
+                let json = RawValue::from_string(text.replace(['\n', '\r'], ""));
+                json.map_err(serde::ser::Error::custom)?.serialize(to)
+            }
             Ok(json) => json.serialize(to),
             Err(_) => text.serialize(to),
         }
@@ -197,6 +202,11 @@ mod tests {
         assert_eq!(serde_json::from_str::<Row>(&line).unwrap(), row);
         assert_eq!(row.ended(), 1_700_000_000_000);
         assert_eq!(row.key_name.as_deref(), Some("k"));
+        row.response = Some("{\r\n  \"text\": \"a\\nb\"\n}\n".to_owned());
+        let line = serde_json::to_string(&row).unwrap();
+        assert!(!line.contains(['\n', '\r']), "{line}");
+        row.response = Some("{  \"text\": \"a\\nb\"}".to_owned());
+        assert_eq!(serde_json::from_str::<Row>(&line).unwrap(), row);
         assert!(Row::first_id(5) <= row.id && Row::first_id(1_700_000_000_001) > row.id);
     }
 }

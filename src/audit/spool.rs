@@ -82,7 +82,8 @@ impl Spool {
         let mut found = 0;
         for path in paths {
             let Some(segment) = Segment::adopt(path) else { continue };
-            self.segments.push_front(segment);
+            // Behind the first, of which rows may be on their way.
+            self.segments.insert(usize::from(!self.segments.is_empty()), segment);
             found += 1;
         }
         found
