@@ -173,13 +173,14 @@ impl Gate {
         };
         let expected = state.expected(state.line.ahead(ask) + 1);
         let retry_after = expected.unwrap_or(SHORTEST).clamp(SHORTEST, LONGEST);
-        if expected.is_some_and(|expected| expected > rule.wait) {
+        // Who was served before is not sent away: there are no more of them than there were places.
+        if !again && expected.is_some_and(|expected| expected > rule.wait) {
             let why = if state.is_out_of_kv() { Why::KvCache } else { Why::Wait };
             return Err(Shed { why, retry_after });
         }
         let most = usize::try_from(rule.queue).unwrap_or(usize::MAX);
         let mut displaced = None;
-        if state.line.len() >= most {
+        if !again && state.line.len() >= most {
             displaced = state.line.displace(ask);
             if displaced.is_none() {
                 return Err(Shed { why: Why::Full, retry_after });

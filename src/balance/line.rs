@@ -124,9 +124,16 @@ impl<T> Line<T> {
     pub fn call(&mut self) -> Option<(T, Charge)> {
         let (first, _) = self.queues.first_key_value()?;
         let class = first.0;
-        let of_class = self.queues.keys().take_while(|(of, _)| *of == class);
-        let least = of_class.min_by(|(_, a), (_, b)| self.counter(a).total_cmp(&self.counter(b)));
-        let place = least.cloned()?;
+        let of_class = self.queues.iter().take_while(|((of, _), _)| *of == class);
+        // Of equals, who came first: calls that cost no tokens leave counters as they were.
+        let order = |(_, caller): &Place, queue: &VecDeque<Waiting<T>>| {
+            (self.counter(caller), queue.front().map_or(u64::MAX, |first| first.number))
+        };
+        let least = of_class.min_by(|(a, of_a), (b, of_b)| {
+            let (a, b) = (order(a, of_a), order(b, of_b));
+            a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+        });
+        let place = least.map(|(place, _)| place.clone())?;
         let waiting = self.take(&place, VecDeque::pop_front)?;
         let charge = self.charge(&waiting.ask);
         Some((waiting.of, charge))
@@ -183,7 +190,8 @@ impl<T> Line<T> {
     pub fn done(&mut self, charge: &Charge, took: Option<u64>) {
         let Some(caller) = self.callers.get_mut(&charge.caller) else { return };
         caller.served = caller.served.saturating_sub(1);
-        let took = took.map_or(0.0, float);
+        // What costs no tokens is a turn all the same.
+        let took = took.map_or(0.0, |took| float(took.max(1)));
         caller.counter += (took - charge.tokens) / charge.weight;
         let answer = took - float(charge.prompt);
         if answer > 0.0 {

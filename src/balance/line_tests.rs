@@ -56,6 +56,21 @@ fn tokens_count_and_not_requests() {
 }
 
 #[test]
+fn what_costs_no_tokens_goes_in_turns() {
+    let mut line = Line::default();
+    join(&mut line, &ask("a", 0), 50);
+    join(&mut line, &ask("b", 0), 1);
+    let mut turns = BTreeMap::<String, u32>::new();
+    for _ in 0..100 {
+        let (of, charge) = line.call().unwrap();
+        *turns.entry(of.caller.to_string()).or_default() += 1;
+        line.done(&charge, Some(0));
+        line.join(of.clone(), false, of);
+    }
+    assert!(turns.values().all(|turns| (45..=55).contains(turns)), "{turns:?}");
+}
+
+#[test]
 fn weights_divide_what_is_served() {
     let mut line = Line::default();
     join(&mut line, &of_weight("three", 3), 50);

@@ -436,6 +436,15 @@ impl Pool {
         order.into_iter().map(|(_, backend)| backend).collect()
     }
 
+    /// Whether a replica is well that is not among these.
+    pub fn has_others(&self, tried: &[Arc<Replica>]) -> bool {
+        let backends = self.backends();
+        backends.get_backend().iter().filter(|backend| backends.ready(backend)).any(|backend| {
+            replica_of(backend)
+                .is_some_and(|replica| !tried.iter().any(|other| Arc::ptr_eq(other, replica)))
+        })
+    }
+
     /// The replica began to answer a request.
     pub fn answered(&self, pick: &Pick) {
         pick.in_flight.answer();

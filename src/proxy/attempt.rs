@@ -214,6 +214,11 @@ fn spills(hop: &Hop, expected: Option<Duration>) -> bool {
 
 fn choose_at(ctx: &Context, hop: &Hop, search: Search) -> Result<Attempt, Lack> {
     let auth = choose_auth(ctx, hop, search.refused_too).ok_or(Lack::Means)?;
+    // Nobody waits for a place at replicas that have failed it.
+    let tried = &ctx.course.tried_replicas;
+    if !tried.is_empty() && !hop.upstream.pool.has_others(tried) {
+        return Err(Lack::Means);
+    }
     let place = match queue::enter(ctx, hop) {
         Entry::Free(place) => place,
         Entry::Full(expected) => return Err(Lack::Place(expected)),
