@@ -41,6 +41,8 @@ struct Open {
     place: Option<(u64, u64)>,
     /// The day of its lines, since 1970.
     day: i64,
+    /// It cannot be put aside, and goes on as it is.
+    stays: bool,
 }
 
 impl LogWriter {
@@ -130,13 +132,17 @@ fn write(
 /// What is to be written to: opened, or opened anew when it was put aside, by us or by others.
 fn ready(open: Option<Open>, wanted: config::AccessLog, more: u64) -> io::Result<Open> {
     let same = open.filter(|open| open.given == wanted && open.is_in_place());
-    let open = match same {
+    let mut open = match same {
         Some(open) => open,
         None => Open::new(wanted)?,
     };
     let Some(path) = open.given.to.clone().filter(|_| open.is_over(more)) else { return Ok(open) };
     let given = open.given.clone();
-    put_aside(&path)?;
+    if let Err(error) = put_aside(&path) {
+        log::warn!("the access log cannot be put aside, and goes on: {error}");
+        open.stays = true;
+        return Ok(open);
+    }
     forget_oldest(&path, given.keep);
     Open::new(given)
 }
@@ -148,13 +154,13 @@ impl Open {
         let Some(path) = &given.to else {
             // Its own handle: nothing of ours is held while a write takes its time.
             let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-            return Ok(Self { given, file, place: None, day: today() });
+            return Ok(Self { given, file, place: None, day: today(), stays: false });
         };
         let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
         let about = file.metadata()?;
         let place = about.is_file().then(|| (about.dev(), about.ino()));
         let day = if about.len() == 0 { today() } else { day_of(about.modified()?) };
-        Ok(Self { given, file, place, day })
+        Ok(Self { given, file, place, day, stays: false })
     }
 
     /// Whether the file is still the one by its name.
@@ -167,6 +173,7 @@ impl Open {
     fn is_over(&self, more: u64) -> bool {
         let length = || self.file.metadata().map_or(0, |about| about.len());
         self.place.is_some()
+            && !self.stays
             && match self.given.rotate {
                 Rotate::Never => false,
                 Rotate::Daily => self.day != today() && length() > 0,
