@@ -9,6 +9,7 @@ use super::refusal::Refusal;
 use super::{Gateway, address};
 use crate::access::limits::Now;
 use crate::access::{Credential, Digest, Lookup, Made, Principal, Role};
+use crate::config::Privacy;
 use crate::routing::{Endpoint, Local};
 
 /// Finds out who asks, and refuses who may not.
@@ -35,6 +36,7 @@ pub fn authenticate(
         if internal && !sees_insides(&principal) {
             return Err(Refusal::not_for_this_key());
         }
+        keep_private(ctx, &principal);
         address::check(ctx, session, gateway, &principal)?;
         ctx.principal = Some(principal);
         return Ok(());
@@ -57,15 +59,16 @@ pub fn authenticate(
 
 /// A key that is known; `None` for one that is not.
 fn find(
-    ctx: &Context,
+    ctx: &mut Context,
     gateway: &Gateway,
     digest: &Digest,
 ) -> Result<Option<Arc<Principal>>, Refusal> {
     let now = Now::by_clock().0;
-    if let Some(principal) = ctx.snapshot.keyring.find(digest) {
+    if let Some(principal) = ctx.snapshot.keyring.find(digest).cloned() {
+        keep_private(ctx, &principal);
         return match principal.refused(now) {
             Some(why) => Err(Refusal::refused_key(&why)),
-            None => Ok(Some(Arc::clone(principal))),
+            None => Ok(Some(principal)),
         };
     }
     match gateway.registry.find(digest, now) {
@@ -75,6 +78,13 @@ fn find(
         // The operators' key needs no store.
         Lookup::Away if ctx.snapshot.is_operator(digest) => Ok(None),
         Lookup::Away => Err(Refusal::keys_away()),
+    }
+}
+
+/// Nothing is kept of who calls with a private key, though it may be refused.
+fn keep_private(ctx: &mut Context, principal: &Principal) {
+    if principal.is_private() {
+        (ctx.privacy, ctx.client) = (Privacy::STRICT, None);
     }
 }
 
