@@ -10,7 +10,7 @@ use super::stream::Stage;
 use crate::access::limits::{Claim, Now, Reservation, Standing, Subject, Used};
 use crate::ledger::{self, UsageBook, UsedBy, estimate_prompt};
 use crate::protocol::edit::{Bounds, Usage};
-use crate::protocol::json::Members;
+use crate::protocol::json::{Members, scan};
 use crate::protocol::{Operation, Task};
 use crate::routing::Leg;
 
@@ -141,8 +141,9 @@ fn claim(ctx: &mut Context) -> Result<Claim, Refusal> {
     let (mut tokens, mut cost_nanos, mut unseen) = (prompt, 0, 0);
     for leg in ctx.course.hops.iter().filter_map(|hop| hop.leg.as_ref()) {
         let price = ctx.snapshot.prices.find(leg.upstream_model());
-        let longest = longest(leg, asked, price.max_output);
-        let completion = longest.saturating_mul(answers);
+        let extra = added(leg)?;
+        let longest = longest(leg, asked.or(extra.longest), price.max_output);
+        let completion = longest.saturating_mul(answers.max(extra.answers.unwrap_or(0)));
         tokens = tokens.max(prompt.saturating_add(completion));
         unseen = unseen.max(if behind { completion } else { 0 });
         cost_nanos = cost_nanos.max(price.cost_nanos(prompt, completion, 0, 0));
@@ -168,6 +169,16 @@ pub fn output_asked(ctx: &Context) -> Result<Option<u64>, Refusal> {
     let Body::Json { bytes, members } = &ctx.body else { return Ok(None) };
     let (longest, answers) = answers(ctx, bytes, members)?;
     Ok(longest.map(|longest| longest.saturating_mul(answers)))
+}
+
+/// What the configuration says where the caller leaves it open.
+fn added(leg: &Leg) -> Result<Bounds, Refusal> {
+    let extra = &leg.model.request.extra_body;
+    if extra.is_empty() {
+        return Ok(Bounds::default());
+    }
+    let Ok(extra) = serde_json::to_vec(extra) else { return Ok(Bounds::default()) };
+    Ok(Bounds::read(&extra, &scan(&extra)?)?)
 }
 
 /// How many prompts a completion has: each is answered. A list of numbers is one.

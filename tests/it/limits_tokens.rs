@@ -15,7 +15,15 @@ use crate::support::{eventually, within};
 const PRICES: &str = "prices: [{ model: m, input: 1, output: 1, max_output: 1000 }]\n";
 
 async fn stored(upstream: &Upstream, members: Value) -> (Gateway, Vault, String) {
-    let yaml = format!("{FRONT}{STORE}{PRICES}");
+    stored_in_front(FRONT, upstream, members).await
+}
+
+async fn stored_in_front(
+    front: &str,
+    upstream: &Upstream,
+    members: Value,
+) -> (Gateway, Vault, String) {
+    let yaml = format!("{front}{STORE}{PRICES}");
     let gateway = gateway::with(&yaml).up("up", upstream).start().await;
     let vault = Vault::of(&gateway).await;
     let key = vault.key("key_a", members).await;
@@ -38,6 +46,20 @@ async fn booked(vault: &Vault, requests: u64) -> (u64, u64) {
         (count == requests).then_some((tokens, cost))
     })
     .await
+}
+
+#[tokio::test]
+async fn what_the_configuration_asks_for_is_reserved_as_well() {
+    let upstream = upstream::chat("hello").await;
+    let limits = json!({"limits": {"budget": {"usd": "0.003", "per": "total"}}});
+    let more = "name: m, request: { extra_body: { max_tokens: 1500, n: 2 } },";
+    let front = FRONT.replace("name: m,", more);
+    let (gateway, _vault, key) = stored_in_front(&front, &upstream, limits).await;
+    let client = gateway.client().key(&key);
+    let open = json!({"model": "m", "messages": []}).to_string();
+    client.post(CHAT, open).send().await.refused(429, "quota_exceeded");
+    assert_eq!(upstream.count(), 0);
+    client.post(CHAT, body(1000)).send().await.ok();
 }
 
 #[tokio::test]
