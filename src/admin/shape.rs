@@ -102,7 +102,8 @@ impl Item {
             if let Some(id) = item.remove("provider_key") {
                 item.entry("id").or_insert(id);
             }
-            Foreign::read(&item).map_err(|error| Refusal::unreadable("", &error))?;
+            let read = serde_path_to_error::deserialize::<_, Foreign>(Value::Object(item.clone()));
+            read.map_err(|error| Refusal::unreadable(&error.path().to_string(), error.inner()))?;
         }
         let enabled = match (item.remove("is_enabled"), item.remove("enabled")) {
             (None, None) => true,

@@ -1,5 +1,7 @@
 //! The way in: who asks, for what, with which body, and where it may go.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, header};
 use memchr::memmem;
@@ -22,7 +24,7 @@ use super::{
 };
 use crate::access::percent_decoded;
 use crate::audit::Record;
-use crate::config::{Audit, Dialect, Privacy, WhenFull};
+use crate::config::{Audit, Dialect, WhenFull};
 use crate::protocol::edit::wants_usage;
 use crate::protocol::json;
 use crate::protocol::multipart::Scanner;
@@ -80,9 +82,6 @@ pub async fn admit(
         let wrong = refusal == Refusal::unknown_key();
         let late = if wrong { abuse::after_wrong_key(ctx, session, gateway).await } else { None };
         return Err(late.unwrap_or(refusal));
-    }
-    if ctx.principal.as_ref().is_some_and(|who| who.is_private()) {
-        (ctx.privacy, ctx.client) = (Privacy::STRICT, None);
     }
     abuse::check_user(ctx, gateway)?;
     let mut form = None;
@@ -227,13 +226,14 @@ async fn by_model(
         let (bytes, members) =
             read_json(session, ctx, &gateway.metrics, ctx.snapshot.config.limits.body).await?;
         let model = match named {
-            Some(model) => model,
-            None => members.string(&bytes, "model")?.ok_or_else(Refusal::no_model)?.into_owned(),
+            Some(model) => Some(model),
+            None => members.string(&bytes, "model")?.map(Cow::into_owned),
         };
         let stream = wrapped == Some(true) || members.boolean(&bytes, "stream")?.unwrap_or(false);
         let usage = wants_usage(&bytes, &members);
         ctx.asked = Asked { operation: call.operation, stream, usage, ..Asked::default() };
         ctx.body = Body::Json { bytes, members };
+        let Some(model) = model else { return without_model(ctx, call).map(|()| None) };
         if wrapped.is_some() {
             unwrap(session, ctx, gateway, &model)?;
         }
@@ -241,6 +241,17 @@ async fn by_model(
     };
     plan(ctx, &model)?;
     Ok(form)
+}
+
+/// A call that names no model where the API has one of its own for that: the default provider's, for
+/// who may use any.
+fn without_model(ctx: &mut Context, call: Call) -> Result<(), Refusal> {
+    let any = ctx.principal.as_ref().is_some_and(|who| who.may_use_any_model());
+    let optional = call.label == "/v1/moderations" || call.label.starts_with("/v1/images/");
+    let default = ctx.snapshot.default_upstream.clone().filter(|_| any && optional);
+    let upstream = default.ok_or_else(Refusal::no_model)?;
+    ctx.course.hops = vec![Hop { upstream, leg: None }];
+    Ok(())
 }
 
 /// A call whose path names the model, and says whether it asks for a stream.

@@ -227,7 +227,9 @@ fn booked(rows: impl Iterator<Item = Value>) -> Booked {
     for row in rows {
         let in_words = row["cost_usd"].as_str().and_then(forebay::config::parse_usd);
         let Some(cost) = in_words.or(row["cost_nanos"].as_u64()) else { continue };
-        let of = ["key", "model", "provider"].map(|name| row[name].as_str().unwrap().to_owned());
+        let key = row["key"].as_str().or(row["key_name"].as_str());
+        let of = [key, row["model"].as_str(), row["provider"].as_str()];
+        let of = of.map(|name| name.unwrap().to_owned());
         let count = |name: &str| row[name].as_u64();
         let parts = [
             count("requests").unwrap_or(1),

@@ -116,6 +116,7 @@ pub fn read<'a>(
     });
     let source = Called { params, credential, vendor, words };
     let provider = source.provider(item)?;
+    let speaks_chat = !matches!(provider.kind, "anthropic" | "gemini" | "vertex" | "bedrock");
     // Only now: what is left out is listed as a whole.
     item.take("model_name");
     model.taken();
@@ -135,7 +136,7 @@ pub fn read<'a>(
             }
             number
         }),
-        edits: defaults(params, words),
+        edits: defaults(params, speaks_chat, words),
         price: price(params, item.get("model_info")),
     })
 }
@@ -350,11 +351,30 @@ pub fn seconds(item: &Item, words: &Words) -> Option<String> {
     }
 }
 
-fn defaults(params: &Item, words: &Words) -> Edits {
-    let mut members = Members::new();
-    for (name, value) in params.entries() {
-        if DEFAULTS.contains(&name) {
-            members.insert(name.to_owned(), value.json());
+/// What is asked for where a caller leaves it open. `extra_body` is in the provider's dialect: names of
+/// OpenAI's chat mean nothing to one that speaks another.
+fn defaults(params: &Item, speaks_chat: bool, words: &Words) -> Edits {
+    let (mut members, mut edits) = (Members::new(), Edits::default());
+    for (name, value) in params.entries().filter(|(name, _)| DEFAULTS.contains(name)) {
+        match name {
+            _ if speaks_chat => {
+                members.insert(name.to_owned(), value.json());
+            }
+            "max_tokens" | "max_completion_tokens" => {
+                edits.max_tokens = value.taken().map(|text| words.text(text));
+            }
+            "stop" => {
+                edits.stop = match value.json() {
+                    serde_json::Value::String(one) => vec![words.text(&one)],
+                    serde_json::Value::Array(all) => all
+                        .iter()
+                        .filter_map(|one| one.as_str())
+                        .map(|one| words.text(one))
+                        .collect(),
+                    _ => Vec::new(),
+                };
+            }
+            _ => value.list(words.listing, "say it in the provider's own words in `extra_body`"),
         }
     }
     if let Some(extra) = params.get("extra_body") {
@@ -365,7 +385,8 @@ fn defaults(params: &Item, words: &Words) -> Edits {
     }
     let members =
         members.into_iter().map(|(name, value)| (words.text(&name), escaped(value, words)));
-    Edits { extra_body: members.collect(), ..Edits::default() }
+    edits.extra_body = members.collect();
+    edits
 }
 
 fn escaped(value: serde_json::Value, words: &Words) -> serde_json::Value {
