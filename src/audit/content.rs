@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::Record;
 use crate::config::{AuditContent, Config, Dialect};
 use crate::protocol::canonical::{Told, scrub};
+use crate::protocol::json::{Members, scan};
 use crate::protocol::translate::assemble;
 
 /// Words of a request that are none of its content.
@@ -23,16 +25,23 @@ const WORDS: [&str; 9] = [
     "encoding_format",
     "size",
 ];
+/// Objects with numbers and switches of a request.
+const CONFIGS: [&str; 2] = ["generationConfig", "inferenceConfig"];
 /// The longest of them, in bytes.
 const LONGEST_WORD: usize = 32;
 /// Members of a request that are counted.
 const COUNTED: [&str; 6] = ["messages", "input", "contents", "tools", "documents", "prompt"];
 
+/// The largest list that is counted, in bytes: it is done before the request goes on.
+const LARGEST: usize = 64 << 10;
+
 /// What is kept of one call.
 #[derive(Debug, Default)]
 pub struct Kept {
     pub content: AuditContent,
-    /// The request as it came.
+    /// What is kept of a request whose content is not.
+    metadata: Option<String>,
+    /// The request as it came, where its content is kept.
     pub request: Bytes,
     /// The answer as it went out, the beginning of it.
     answer: BytesMut,
@@ -74,9 +83,13 @@ impl Kept {
         Some(Box::new(Self { content, limit, ..Self::default() }))
     }
 
-    /// Keeps the request.
-    pub fn ask(&mut self, body: &Bytes) {
-        let whole = self.content == AuditContent::Metadata || body.len() <= self.limit;
+    /// Keeps the request, or what there is to tell of it.
+    pub fn ask(&mut self, body: &Bytes, members: &Members) {
+        if self.content == AuditContent::Metadata {
+            self.metadata = metadata(body, members);
+            return;
+        }
+        let whole = body.len() <= self.limit;
         // Not a slice: that would keep all of it in memory.
         self.request = match body.get(..self.limit).filter(|_| !whole) {
             Some(beginning) => Bytes::copy_from_slice(beginning),
@@ -97,13 +110,16 @@ impl Kept {
 
     /// Bytes it takes.
     pub fn size(&self) -> usize {
-        self.request.len() + self.answer.len() + size_of::<Self>()
+        let told = self.metadata.as_ref().map_or(0, String::len);
+        told + self.request.len() + self.answer.len() + size_of::<Self>()
     }
 
     /// Puts together what is written down.
     pub fn write(&self, record: &Record) -> Written {
-        let mut written = Written { metadata: metadata(&self.request), ..Written::default() };
+        let mut written = Written { metadata: self.metadata.clone(), ..Written::default() };
         if self.content == AuditContent::Full {
+            let members = scan(&self.request).ok();
+            written.metadata = members.and_then(|members| metadata(&self.request, &members));
             written.request = text(&self.request, self.limit);
             let assembled = self.stream.and_then(|dialect| {
                 let name = |name: &Option<Arc<str>>| name.as_deref().unwrap_or_default().to_owned();
@@ -126,28 +142,32 @@ fn text(bytes: &[u8], most: usize) -> Option<String> {
 }
 
 /// Numbers, switches and a few known words of a request, and how many of what it has.
-fn metadata(request: &[u8]) -> Option<String> {
-    let members: Map<String, Value> = serde_json::from_slice(request).ok()?;
+fn metadata(request: &[u8], members: &Members) -> Option<String> {
     let mut kept = Map::new();
-    for (name, value) in members {
-        let is_word = |word: &str| WORDS.contains(&name.as_str()) && word.len() <= LONGEST_WORD;
-        match value {
-            Value::Number(_) | Value::Bool(_) => {}
-            Value::String(ref word) if is_word(word) => {}
-            Value::Array(list) if COUNTED.contains(&name.as_str()) => {
-                kept.insert(format!("{name}_count"), list.len().into());
-                continue;
-            }
-            Value::Object(inner) if name == "generationConfig" || name == "inferenceConfig" => {
-                let numbers = inner.into_iter().filter(|(_, it)| it.is_number() || it.is_boolean());
-                kept.extend(numbers.map(|(inner, it)| (format!("{name}.{inner}"), it)));
-                continue;
-            }
-            _ => continue,
-        }
+    for member in members.all() {
+        let (name, raw) = (members.name(member), request.get(member.value.clone()));
         // A name that nobody knows may be content itself.
-        if name.len() <= LONGEST_WORD && kept.len() < 64 {
-            kept.insert(name, value);
+        let Some(raw) = raw.filter(|_| name.len() <= LONGEST_WORD && kept.len() < 64) else {
+            continue;
+        };
+        match raw.first() {
+            Some(b'[') if COUNTED.contains(&name) && raw.len() <= LARGEST => {
+                let list = serde_json::from_slice::<Vec<&RawValue>>(raw).unwrap_or_default();
+                kept.insert(format!("{name}_count"), list.len().into());
+            }
+            Some(b'{') if CONFIGS.contains(&name) && raw.len() <= LARGEST => {
+                let inner = serde_json::from_slice::<Map<String, Value>>(raw).unwrap_or_default();
+                let numbers = inner.into_iter().filter(|(_, it)| it.is_number() || it.is_boolean());
+                let numbers = numbers.filter(|(inner, _)| inner.len() <= LONGEST_WORD).take(64);
+                kept.extend(numbers.map(|(inner, it)| (format!("{name}.{inner}"), it)));
+            }
+            Some(b'"') if !WORDS.contains(&name) || raw.len() > LONGEST_WORD + 2 => {}
+            Some(b'"' | b'-' | b'0'..=b'9' | b't' | b'f') => {
+                if let Ok(value) = serde_json::from_slice(raw) {
+                    kept.insert(name.to_owned(), value);
+                }
+            }
+            _ => {}
         }
     }
     (!kept.is_empty()).then(|| Value::Object(kept).to_string())
@@ -188,11 +208,13 @@ mod tests {
     #[test]
     fn metadata_has_numbers_and_no_content() {
         let mut kept = Kept::begin(&config(AuditContent::Metadata), None, None, 0).unwrap();
-        kept.ask(&Bytes::from_static(
+        let body = Bytes::from_static(
             br#"{"model":"m","temperature":0.5,"stream":true,"user":"secret","stop":["secret"],
             "tool_choice":"auto","messages":[{"role":"user","content":"secret"}],
             "generationConfig":{"topK":3,"stopSequences":["secret"]}}"#,
-        ));
+        );
+        kept.ask(&body, &scan(&body).unwrap());
+        assert!(kept.request.is_empty());
         kept.answer(b"secret");
         let written = kept.write(&Record::default());
         assert_eq!((written.request, written.response), (None, None));
@@ -207,7 +229,8 @@ mod tests {
     fn keys_are_masked_and_long_texts_cut() {
         let mut kept = full();
         let long = format!(r#"{{"input":"sk-live-abcdefgh123 {}"}}"#, "x".repeat(500));
-        kept.ask(&Bytes::from(long));
+        let long = Bytes::from(long);
+        kept.ask(&long, &scan(&long).unwrap());
         kept.answer(br#"{"text":"Bearer abcdefghij"}"#);
         let written = kept.write(&Record::default());
         let request = written.request.unwrap();

@@ -75,7 +75,7 @@ impl Note {
 /// Notes what is asked, and keeps of it what the configuration says.
 pub fn ask(ctx: &mut Context) {
     ctx.note.body(&ctx.body);
-    let Body::Json { bytes, .. } = &ctx.body else { return };
+    let Body::Json { bytes, members } = &ctx.body else { return };
     // A listener or a key may be private where nothing else is.
     if ctx.note.audit.is_none() || ctx.privacy.strict {
         return;
@@ -85,7 +85,7 @@ pub fn ask(ctx: &mut Context) {
     let draw = rand::random_range(0..100);
     let kept = Kept::begin(&ctx.snapshot.config, key, model, draw);
     ctx.note.kept = kept.map(|mut kept| {
-        kept.ask(bytes);
+        kept.ask(bytes, members);
         kept
     });
 }

@@ -184,7 +184,9 @@ impl Members {
         (raw != "null").then_some(raw)
     }
 
-    fn name(&self, member: &Member) -> &str {
+    /// A member's name, after unescaping.
+    #[must_use]
+    pub fn name(&self, member: &Member) -> &str {
         self.names.get(member.name.clone()).unwrap_or_default()
     }
 
